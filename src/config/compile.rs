@@ -1,0 +1,64 @@
+//! Strings become domain types, once.
+
+mod callers;
+mod capabilities;
+mod routes;
+pub mod settings;
+mod sites;
+mod units;
+
+use self::settings::Settings;
+use super::problem::Findings;
+use super::reference::Sources;
+use super::tree::{At, Node};
+use crate::policy::Policy;
+
+/// Compiles a tree; `None`, or findings with problems in them, mean that it cannot be used.
+pub fn compile(
+    tree: &Node,
+    sources: &Sources<'_>,
+    findings: &Findings,
+) -> Option<(Settings, Policy)> {
+    let known = [
+        "listeners",
+        "admin",
+        "sites",
+        "callers",
+        "routes",
+        "capabilities",
+        "limits",
+    ];
+    let file = At::new(tree, "", findings).fields(&known)?;
+    let settings = settings::compile(&file);
+    let sites = sites::compile(&file, sources);
+    let callers = callers::compile(&file);
+    let catalogue = capabilities::compile(&file);
+    let routes = routes::compile(
+        &file,
+        &routes::Parts {
+            sites: &sites,
+            callers: &callers,
+            catalogue: &catalogue,
+        },
+    );
+    routes::check_use(&file, &sites, &callers, &routes);
+    let mut settings = settings?;
+    settings.caller_limits = callers
+        .into_iter()
+        .map(|named| (named.name, named.limits))
+        .collect();
+    Some((settings, Policy::new(routes)))
+}
+
+/// Whether a name may label a metric and stand in a log: lower-case words.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+}
+
+/// What a name must look like, for problems.
+const NAME_CURE: &str =
+    "a name has at most 64 lower-case letters, digits, hyphens, dots and underscores";

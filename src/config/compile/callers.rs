@@ -1,0 +1,141 @@
+//! Callers: what they present, whom they act as, what they may use.
+
+use std::sync::Arc;
+
+use super::settings::{not_yet, request_limits};
+use super::{NAME_CURE, is_name};
+use crate::config::tree::{At, Fields, join};
+use crate::policy::caller::{Caller, KeyDigest};
+use crate::policy::limit::RequestLimits;
+
+/// A caller as far as it could be compiled.
+pub(super) struct NamedCaller {
+    pub(super) name: Arc<str>,
+    pub(super) caller: Option<Arc<Caller>>,
+    /// As the file writes it; the route's site decides how it is spelt.
+    pub(super) acts_as: Option<String>,
+    pub(super) limits: RequestLimits,
+}
+
+pub(super) fn compile(file: &Fields<'_>) -> Vec<NamedCaller> {
+    let read = |at: At<'_>| {
+        let callers = at.map()?.into_iter().map(|(name, node)| {
+            let place = join(at.place(), name);
+            caller(at.child(node, &place), name)
+        });
+        Some(callers.collect::<Vec<_>>())
+    };
+    let callers = file.optional("callers", read).unwrap_or_default();
+    check_keys(file, &callers);
+    callers
+}
+
+fn caller(at: At<'_>, name: &str) -> NamedCaller {
+    let mut named = NamedCaller {
+        name: name.into(),
+        caller: None,
+        acts_as: None,
+        limits: RequestLimits::CALLER,
+    };
+    if !is_name(name) {
+        at.problem(NAME_CURE);
+    }
+    let later = [
+        "basic",
+        "jwt",
+        "client_certificate",
+        "hmac",
+        "allowed_addresses",
+    ];
+    let known = [&["api_key", "acts_as", "limits"][..], &later].concat();
+    let Some(fields) = at.fields(&known) else {
+        return named;
+    };
+    for key in later {
+        not_yet(&fields, key);
+    }
+    let has_other = later[..4].iter().any(|key| fields.has(key));
+    let keys = fields.optional("api_key", api_key);
+    if !fields.has("api_key") && !has_other {
+        fields.problem(format!(
+            "api_key is missing; run countersign key new {} and paste what it prints",
+            if is_name(name) { name } else { "NAME" }
+        ));
+    }
+    named.acts_as = fields.required(
+        "acts_as",
+        "name the MindTouch user, such as \"=crm-bot\" or \"123\"",
+        acts_as,
+    );
+    if let Some(limits) = fields.optional("limits", |at| request_limits(at, RequestLimits::CALLER))
+    {
+        named.limits = limits;
+    }
+    named.caller = keys.map(|api_keys| {
+        Arc::new(Caller {
+            name: name.into(),
+            api_keys,
+        })
+    });
+    named
+}
+
+fn api_key(at: At<'_>) -> Option<Vec<KeyDigest>> {
+    let fields = at.fields(&["sha256"])?;
+    fields.required(
+        "sha256",
+        "run countersign key new NAME and paste the digest it prints",
+        |at| {
+            if at.is_list() {
+                let list = at.list()?;
+                let digests: Vec<_> = list
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(index, node)| {
+                        let place = format!("{}[{index}]", at.place());
+                        digest(at.child(node, &place))
+                    })
+                    .collect();
+                (digests.len() == list.len()).then_some(digests)
+            } else {
+                digest(at).map(|digest| vec![digest])
+            }
+        },
+    )
+}
+
+fn digest(at: At<'_>) -> Option<KeyDigest> {
+    let digest = KeyDigest::from_hex(at.text()?);
+    if digest.is_none() {
+        at.problem("a digest is 64 hexadecimal digits in quotes; run countersign key new NAME, and never write the key itself here");
+    }
+    digest
+}
+
+fn acts_as(at: At<'_>) -> Option<String> {
+    if at.is_map() {
+        at.problem("a user from a claim or a header is not supported yet in this version; name a fixed user, such as \"=crm-bot\"");
+        return None;
+    }
+    if at.is_number() {
+        at.problem("write the user id in quotes, such as \"123\"");
+        return None;
+    }
+    at.text().map(str::to_owned)
+}
+
+/// A key that two callers share would make one of them the other.
+fn check_keys(file: &Fields<'_>, callers: &[NamedCaller]) {
+    let mut seen: Vec<(KeyDigest, &str)> = Vec::new();
+    for named in callers {
+        for digest in named.caller.iter().flat_map(|caller| &caller.api_keys) {
+            match seen.iter().find(|(known, _)| known == digest) {
+                Some((_, other)) => file.problem_at(
+                    &format!("callers.{}.api_key", named.name),
+                    format!("this digest stands at callers.{other} already; each caller has keys of its own"),
+                ),
+                None => seen.push((*digest, &named.name)),
+            }
+        }
+    }
+}

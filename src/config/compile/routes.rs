@@ -1,0 +1,349 @@
+//! Routes: who may do what, where.
+
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HeaderName};
+
+use super::callers::NamedCaller;
+use super::capabilities::{Catalogue, MINTING};
+use super::sites::{NamedSite, is_loopback, origin_patterns};
+use super::units::bytes;
+use super::{NAME_CURE, is_name};
+use crate::config::tree::{At, Fields};
+use crate::policy::acts_as::ActingCaller;
+use crate::policy::caller::{API_KEY_HEADER, KeyDigest};
+use crate::policy::capability::Allowance;
+use crate::policy::cors::Preflights;
+use crate::policy::limit::BODY_BYTES_MAX;
+use crate::policy::origin::Origins;
+use crate::policy::route::{Access, Route};
+use crate::policy::site::Site;
+use crate::signing::User;
+
+/// Most routes of a file.
+const ROUTES_MAX: usize = 10_000;
+
+/// The digest of `cs_demo_key_for_the_emulator_only`, the key in the example file and its documents.
+const EXAMPLE_DIGEST: &str = include_str!("example_digest.txt");
+
+/// What routes are put together from.
+pub(super) struct Parts<'a> {
+    pub(super) sites: &'a [NamedSite],
+    pub(super) callers: &'a [NamedCaller],
+    pub(super) catalogue: &'a Catalogue,
+}
+
+pub(super) fn compile(file: &Fields<'_>, parts: &Parts<'_>) -> Vec<Arc<Route>> {
+    if !file.has("routes") {
+        file.problem("routes is missing; without a route every request is refused");
+    }
+    let mut seen: Vec<(Option<String>, String, String)> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
+    let routes = file.each("routes", |at| {
+        let fields = at.fields(&[
+            "name",
+            "host",
+            "mount",
+            "site",
+            "token",
+            "callers",
+            "allow",
+            "origins",
+            "request_headers",
+            "body_max",
+            "report_only",
+            "return_sessions",
+        ])?;
+        let host = fields.optional("host", host);
+        let mount = fields.optional("mount", mount);
+        let place_is_sound =
+            host.is_some() == fields.has("host") && mount.is_some() == fields.has("mount");
+        let key = (host.clone(), mount.clone().unwrap_or_default());
+        if place_is_sound {
+            if let Some((.., other)) = seen.iter().find(|(h, m, _)| (h, m) == (&key.0, &key.1)) {
+                fields.problem(format!("{other} answers the same host and mount; give one of them another host or mount"));
+            }
+            seen.push((key.0, key.1, at.place().to_owned()));
+        }
+        if let Some(name) = fields.optional("name", |at| at.text().map(str::to_owned)) {
+            if names.contains(&name) {
+                fields.problem_at("name", "another route has this name; names tell routes apart in logs and metrics");
+            }
+            names.push(name);
+        }
+        route(&fields, host, mount.unwrap_or_default(), parts).map(Arc::new)
+    });
+    if routes.len() > ROUTES_MAX {
+        file.problem_at("routes", format!("there are more than {ROUTES_MAX} routes"));
+    }
+    routes
+}
+
+fn route(
+    fields: &Fields<'_>,
+    host: Option<String>,
+    mount: String,
+    parts: &Parts<'_>,
+) -> Option<Route> {
+    let name = fields.required(
+        "name",
+        "name the route; logs and metrics call it so",
+        |at| {
+            let name = at.text()?;
+            if !is_name(name) {
+                at.problem(NAME_CURE);
+            }
+            Some(name.to_owned())
+        },
+    );
+    let site = fields.required("site", "name one of sites", |at| site(at, parts.sites));
+    let allow = allowance(fields, parts.catalogue);
+    let access = fields.required(
+        "token",
+        "write server (signed, for callers) or browser (for web pages)",
+        |at| match at.text()? {
+            "server" => server(fields, site.as_deref(), parts.callers),
+            "browser" => browser(fields, site.as_deref()),
+            _ => {
+                at.problem("a token is server (signed, for callers) or browser (for web pages)");
+                None
+            }
+        },
+    );
+    let mut more_headers = fields.each("request_headers", request_header);
+    if matches!(access, Some(Access::Server { .. })) {
+        more_headers.extend([AUTHORIZATION, API_KEY_HEADER]);
+    }
+    let flag = |key: &str, warning: &str| {
+        let set = fields.optional(key, |at| at.flag()).unwrap_or(false);
+        if set {
+            fields.warning_at(key, warning);
+        }
+        set
+    };
+    let report_only = flag(
+        "report_only",
+        "origins that are not allowed are recorded and let through on this route; remove it when the record is clean",
+    );
+    let return_sessions = flag(
+        "return_sessions",
+        "answers of credential-minting calls keep their body, so callers of this route receive sessions that work without the gateway",
+    );
+    let body_bytes_max = fields
+        .optional("body_max", |at| bytes(at, 1 << 40))
+        .unwrap_or(BODY_BYTES_MAX);
+    let allow = allow?;
+    Some(Route {
+        name: name?.into(),
+        host,
+        mount,
+        site: site?,
+        access: access?,
+        preflights: Preflights::new(&allow.methods(), &more_headers),
+        allow,
+        body_bytes_max,
+        report_only,
+        return_sessions,
+    })
+}
+
+fn site(at: At<'_>, sites: &[NamedSite]) -> Option<Arc<Site>> {
+    let name = at.text()?;
+    let named = sites.iter().find(|named| &*named.name == name);
+    if named.is_none() {
+        let known: Vec<&str> = sites.iter().map(|named| &*named.name).collect();
+        at.problem(format!(
+            "there is no such site; known sites are {}",
+            known.join(", ")
+        ));
+    }
+    named?.site.clone()
+}
+
+fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
+    if !fields.has("allow") {
+        fields.problem("allow is missing; list capabilities such as search and read-pages: without them nothing may be done");
+    }
+    let mut may_mint = false;
+    let chosen = fields.each("allow", |at| {
+        let name = at.text()?;
+        let capability = catalogue.find(name);
+        match capability {
+            None => at.problem(format!("there is no such capability; known ones are {}", catalogue.names())),
+            Some(_) if name == MINTING => {
+                may_mint = true;
+                at.warning("callers of this route may obtain sessions, passwords and tokens of the site; allow it only where nothing else will do");
+            }
+            Some(_) => {}
+        }
+        capability
+    });
+    let rules = chosen
+        .iter()
+        .flat_map(|capability| capability.rules.iter().cloned())
+        .collect();
+    let minting = catalogue
+        .find(MINTING)
+        .map(|minting| minting.rules.clone())
+        .unwrap_or_default();
+    Some(Allowance::new(rules, minting, may_mint))
+}
+
+fn server(fields: &Fields<'_>, site: Option<&Site>, callers: &[NamedCaller]) -> Option<Access> {
+    if site.is_some_and(|site| site.signers.is_empty()) {
+        fields.problem_at(
+            "token",
+            "the route's site has no usable server_tokens to sign with",
+        );
+    }
+    if !fields.has("callers") {
+        fields.problem("callers is missing; a server route needs at least one, since an Origin is not a credential");
+    }
+    let mut taken: Vec<&str> = Vec::new();
+    let acting = fields.each("callers", |at| {
+        let name = at.text()?;
+        let Some(named) = callers.iter().find(|named| &*named.name == name) else {
+            at.problem("there is no such caller; add it under callers");
+            return None;
+        };
+        if taken.contains(&&*named.name) {
+            at.problem("this caller stands twice; remove one");
+        }
+        taken.push(&named.name);
+        let site = site?;
+        let user = User::parse(named.acts_as.as_ref()?, site.user_encoding);
+        let user = user.map_err(|fault| {
+            at.problem(format!(
+                "this caller's acts_as cannot be used at site {}: {fault}",
+                site.name
+            ))
+        });
+        Some(ActingCaller {
+            caller: named.caller.clone()?,
+            user: user.ok()?,
+        })
+    });
+    let origins = fields.each("origins", origin_patterns);
+    Some(Access::Server {
+        callers: acting,
+        origins: Origins::new(origins.into_iter().flatten().collect()),
+    })
+}
+
+fn browser(fields: &Fields<'_>, site: Option<&Site>) -> Option<Access> {
+    if site.is_some_and(|site| site.browser_token.is_none()) {
+        fields.problem_at("token", "the route's site has no usable browser_token");
+    }
+    for (key, why) in [
+        (
+            "callers",
+            "a browser route has no callers: pages present no credential; use token: server with origins for pages that do",
+        ),
+        (
+            "origins",
+            "a browser route takes the browser token's allowed_hosts; remove this",
+        ),
+    ] {
+        if fields.has(key) {
+            fields.problem_at(key, why);
+        }
+    }
+    Some(Access::Browser)
+}
+
+fn request_header(at: At<'_>) -> Option<HeaderName> {
+    let name = HeaderName::from_bytes(at.text()?.as_bytes())
+        .ok()
+        .filter(|name| !name.as_str().contains('_'));
+    if name.is_none() {
+        at.problem("a header name has letters, digits and hyphens");
+    }
+    name
+}
+
+fn host(at: At<'_>) -> Option<String> {
+    let text = at.text()?;
+    let ascii = idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::URL).ok();
+    let plain = |host: &str| {
+        let inner = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        inner.map_or_else(
+            || !host.contains(':'),
+            |inner| inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        )
+    };
+    let host = if text.starts_with('[') {
+        Some(text.to_ascii_lowercase())
+    } else {
+        ascii.map(std::borrow::Cow::into_owned)
+    };
+    let host = host.filter(|host| plain(host) && !host.contains(['/', '*']));
+    if host.is_none() {
+        at.problem("a host is a name without scheme, port and path, such as widget.example.com");
+    }
+    host
+}
+
+fn mount(at: At<'_>) -> Option<String> {
+    let text = at.text()?;
+    let segment = |segment: &str| {
+        !segment.is_empty()
+            && segment != "."
+            && segment != ".."
+            && segment
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+    };
+    let sound = text
+        .strip_prefix('/')
+        .is_some_and(|inner| inner.split('/').all(segment));
+    if !sound {
+        at.problem("a mount starts with a slash, ends with none, and has segments of letters, digits and -._~, such as /crm");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// What can be known only of the whole: parts that nothing uses, and examples taken into earnest.
+pub(super) fn check_use(
+    file: &Fields<'_>,
+    sites: &[NamedSite],
+    callers: &[NamedCaller],
+    routes: &[Arc<Route>],
+) {
+    let is_called = |name: &str| {
+        routes.iter().any(|route| match &route.access {
+            Access::Server { callers, .. } => {
+                callers.iter().any(|acting| &*acting.caller.name == name)
+            }
+            Access::Browser => false,
+        })
+    };
+    let example = KeyDigest::from_hex(EXAMPLE_DIGEST.trim());
+    let compiled = || sites.iter().filter_map(|named| named.site.as_ref());
+    let earnest = compiled().any(|site| !is_loopback(&site.address.host));
+    for named in callers.iter().filter(|named| named.caller.is_some()) {
+        if !is_called(&named.name) {
+            file.warning_at(
+                &format!("callers.{}", named.name),
+                "no route lists this caller",
+            );
+        }
+        let digests = named.caller.iter().flat_map(|caller| &caller.api_keys);
+        if earnest && digests.copied().any(|digest| Some(digest) == example) {
+            file.problem_at(
+                &format!("callers.{}.api_key", named.name),
+                "this is the digest of the key printed in the documentation, which everybody knows; run countersign key new",
+            );
+        }
+    }
+    for site in compiled() {
+        if !routes.iter().any(|route| route.site.name == site.name) {
+            file.warning_at(
+                &format!("sites.{}", site.name),
+                "no route leads to this site",
+            );
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Listeners, the admin address and limits: what is the program's and not a request's.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::units::{bytes, duration};
+use crate::config::tree::{At, Fields};
+use crate::policy::limit::{ConnectionLimits, RequestLimits};
+
+/// What the program is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where callers connect; at least one.
+    pub listeners: Vec<Listener>,
+    /// Where operators connect.
+    pub admin: Option<SocketAddr>,
+    /// How much is taken from everybody and from one address.
+    pub connections: ConnectionLimits,
+    /// How long requests in flight may take to finish when the program stops.
+    pub drain_timeout: Duration,
+    /// What each caller may use.
+    pub caller_limits: Vec<(Arc<str>, RequestLimits)>,
+    /// What the pages of one origin may use.
+    pub origin_limits: RequestLimits,
+}
+
+/// One address callers connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// An IP address and a port.
+    pub address: SocketAddr,
+    /// Whether HTTP/2 without TLS is spoken there, by prior knowledge (RFC 9113 section 3.3).
+    pub h2c: bool,
+}
+
+pub(super) fn compile(file: &Fields<'_>) -> Option<Settings> {
+    let listeners = listeners(file);
+    let admin = file.optional("admin", |at| {
+        let fields = at.fields(&["address"])?;
+        fields.required(
+            "address",
+            "write an address such as 127.0.0.1:9901",
+            socket_address,
+        )
+    });
+    if let Some(taken) = admin.filter(|admin| listeners.iter().any(|one| one.address == *admin)) {
+        file.problem_at(
+            "admin",
+            format!(
+                "callers connect to {taken} already; give the admin listener an address of its own"
+            ),
+        );
+    }
+    let mut settings = Settings {
+        listeners,
+        admin,
+        connections: ConnectionLimits::default(),
+        drain_timeout: Duration::from_secs(30),
+        caller_limits: Vec::new(),
+        origin_limits: RequestLimits::ORIGIN,
+    };
+    file.optional("limits", |at| limits(at, &mut settings));
+    Some(settings)
+}
+
+fn listeners(file: &Fields<'_>) -> Vec<Listener> {
+    if !file.has("listeners") {
+        file.problem("listeners is missing; write a list with at least one address, such as - address: 127.0.0.1:8080");
+    }
+    let mut seen = Vec::new();
+    file.each("listeners", |at| {
+        let fields = at.fields(&["address", "h2c", "tls", "trusted_proxies"])?;
+        for later in ["tls", "trusted_proxies"] {
+            not_yet(&fields, later);
+        }
+        let address = fields.required(
+            "address",
+            "write an address such as 127.0.0.1:8080",
+            socket_address,
+        )?;
+        if seen.contains(&address) {
+            fields.problem_at(
+                "address",
+                "another listener has this address; remove one of them",
+            );
+        }
+        seen.push(address);
+        let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
+        Some(Listener { address, h2c })
+    })
+}
+
+fn limits(at: At<'_>, settings: &mut Settings) -> Option<()> {
+    let fields = at.fields(&[
+        "connections",
+        "connections_per_address",
+        "header_timeout",
+        "idle_timeout",
+        "body_rate_min",
+        "body_grace",
+        "drain_timeout",
+        "per_origin",
+    ])?;
+    let count = |key: &str, target: &mut usize| {
+        if let Some(count) = fields.optional(key, |at| at.count(1_000_000)) {
+            *target = count as usize;
+        }
+    };
+    let time = |key: &str, most_seconds: u64, target: &mut Duration| {
+        let read = |at: At<'_>| {
+            duration(
+                at,
+                Duration::from_secs(1),
+                Duration::from_secs(most_seconds),
+            )
+        };
+        if let Some(time) = fields.optional(key, read) {
+            *target = time;
+        }
+    };
+    let connections = &mut settings.connections;
+    count("connections", &mut connections.connections_max);
+    count("connections_per_address", &mut connections.per_address_max);
+    time("header_timeout", 120, &mut connections.header_timeout);
+    time("idle_timeout", 3600, &mut connections.idle_timeout);
+    time("body_grace", 600, &mut connections.body_grace);
+    time("drain_timeout", 3600, &mut settings.drain_timeout);
+    if let Some(rate) = fields.optional("body_rate_min", |at| bytes(at, 1 << 30)) {
+        connections.body_bytes_per_second_min = rate;
+    }
+    if let Some(limits) =
+        fields.optional("per_origin", |at| request_limits(at, RequestLimits::ORIGIN))
+    {
+        settings.origin_limits = limits;
+    }
+    Some(())
+}
+
+/// `{ requests_per_second: 50, burst: 100, in_flight: 64 }`.
+pub(super) fn request_limits(at: At<'_>, defaults: RequestLimits) -> Option<RequestLimits> {
+    let fields = at.fields(&["requests_per_second", "burst", "in_flight"])?;
+    let rate = |key: &str| {
+        fields
+            .optional(key, |at| at.count(1_000_000))
+            .and_then(NonZeroU32::new)
+    };
+    let per_second = rate("requests_per_second").unwrap_or(defaults.per_second);
+    let twice = per_second.saturating_mul(NonZeroU32::new(2).expect("two is not zero"));
+    Some(RequestLimits {
+        per_second,
+        burst: rate("burst").unwrap_or(twice),
+        in_flight_max: rate("in_flight").map_or(defaults.in_flight_max, NonZeroU32::get),
+    })
+}
+
+/// Refuses a part of the format that this version does not build, rather than ignore it.
+pub(super) fn not_yet(fields: &Fields<'_>, key: &str) {
+    if fields.has(key) {
+        fields.problem_at(key, "this is not supported yet in this version; remove it");
+    }
+}
+
+fn socket_address(at: At<'_>) -> Option<SocketAddr> {
+    let parsed = at.text()?.parse();
+    if parsed.is_err() {
+        at.problem("an address is an IP address and a port, such as 127.0.0.1:8080 or [::]:8080");
+    }
+    parsed.ok()
+}

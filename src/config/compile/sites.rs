@@ -1,0 +1,275 @@
+//! Sites: where they are, their tokens, how long they may take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use pingora::tls::{CertificateDer, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+
+use super::units::duration;
+use super::{NAME_CURE, is_name};
+use crate::config::reference::Sources;
+use crate::config::tree::{At, Fields};
+use crate::policy::origin::{OriginPattern, Origins};
+use crate::policy::site::{BrowserToken, Site, SiteAddress, Timeouts};
+use crate::signing::{Dialect, Signer, UserEncoding};
+
+/// A site as far as it could be compiled; `None` keeps its name known to the routes.
+pub(super) struct NamedSite {
+    pub(super) name: Arc<str>,
+    pub(super) site: Option<Arc<Site>>,
+}
+
+pub(super) fn compile(file: &Fields<'_>, sources: &Sources<'_>) -> Vec<NamedSite> {
+    let read = |at: At<'_>| {
+        let sites = at.map()?.into_iter().map(|(name, node)| {
+            let place = crate::config::tree::join(at.place(), name);
+            let at = at.child(node, &place);
+            if !is_name(name) {
+                at.problem(NAME_CURE);
+            }
+            let site = site(at, name, sources).map(Arc::new);
+            NamedSite {
+                name: name.into(),
+                site,
+            }
+        });
+        Some(sites.collect())
+    };
+    file.required(
+        "sites",
+        "write sites: with the name of one, its url and its tokens",
+        read,
+    )
+    .unwrap_or_default()
+}
+
+fn site(at: At<'_>, name: &str, sources: &Sources<'_>) -> Option<Site> {
+    let fields = at.fields(&[
+        "url",
+        "plaintext",
+        "ca",
+        "http2",
+        "dialect",
+        "user_encoding",
+        "server_tokens",
+        "browser_token",
+        "forward_address",
+        "timeouts",
+        "retries",
+        "probe_user",
+    ])?;
+    super::settings::not_yet(&fields, "probe_user");
+    let address = address(&fields, sources);
+    let development = address
+        .as_ref()
+        .is_some_and(|address| is_loopback(&address.host));
+    let dialect = fields.optional("dialect", dialect).unwrap_or(Dialect::Tkn);
+    let user_encoding = fields
+        .optional("user_encoding", user_encoding)
+        .unwrap_or(UserEncoding::Plain);
+    let signers = fields.each("server_tokens", |at| {
+        signer(at, dialect, sources, development)
+    });
+    let browser_token = fields.optional("browser_token", |at| {
+        browser_token(at, sources, development)
+    });
+    if !fields.has("server_tokens") && !fields.has("browser_token") {
+        fields.problem(
+            "a site needs server_tokens or a browser_token; without a token nothing can be signed",
+        );
+    }
+    Some(Site {
+        name: name.into(),
+        address: address?,
+        signers,
+        browser_token,
+        user_encoding,
+        forwards_address: fields
+            .optional("forward_address", |at| at.flag())
+            .unwrap_or(true),
+        timeouts: fields.optional("timeouts", timeouts).unwrap_or_default(),
+        retries_max: fields.optional("retries", retries).unwrap_or(2),
+    })
+}
+
+fn address(fields: &Fields<'_>, sources: &Sources<'_>) -> Option<SiteAddress> {
+    let plaintext = fields
+        .optional("plaintext", |at| at.flag())
+        .unwrap_or(false);
+    let ca = fields.optional("ca", |at| authorities(at, sources));
+    let h2 = fields.optional("http2", |at| at.flag()).unwrap_or(true);
+    fields.required("url", "write the site's address, such as https://acme.mindtouch.us", |at| {
+        let fault = match parse_url(at.text()?) {
+            Ok(mut address) => {
+                let open = !address.tls && !plaintext && !is_loopback(&address.host);
+                address.ca = ca;
+                address.h2 = h2 && address.tls;
+                if !open {
+                    return Some(address);
+                }
+                "over http:// the token travels in the clear; use https://, or write plaintext: true beside it if the network is your own"
+            }
+            Err(fault) => fault,
+        };
+        at.problem(fault);
+        None
+    })
+}
+
+/// The certificates of a `ca:` file, each of which a verifier would take.
+fn authorities(at: At<'_>, sources: &Sources<'_>) -> Option<Arc<[Vec<u8>]>> {
+    let pem = sources.public_file(at)?;
+    let mut store = RootCertStore::empty();
+    let certificates: Option<Vec<_>> = CertificateDer::pem_slice_iter(&pem)
+        .map(|certificate| {
+            let certificate = certificate.ok()?;
+            store.add(certificate.clone()).ok()?;
+            Some(certificate.to_vec())
+        })
+        .collect();
+    let found = certificates.filter(|list| !list.is_empty());
+    if found.is_none() {
+        at.problem(
+            "a ca file holds the certificates of authorities in PEM (-----BEGIN CERTIFICATE-----)",
+        );
+    }
+    found.map(Arc::from)
+}
+
+fn parse_url(text: &str) -> Result<SiteAddress, &'static str> {
+    const FORM: &str =
+        "a site's url is https:// and a host name, such as https://acme.mindtouch.us";
+    let (tls, rest) = match text.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix("http://").ok_or(FORM)?),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#', '@', '\\']) {
+        return Err(
+            "a site's url has no user, path, query or fragment; write scheme and host only",
+        );
+    }
+    let uri: Uri = format!("http://{rest}").parse().map_err(|_| FORM)?;
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or(FORM)?;
+    let host = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(address) => address.to_owned(),
+        None => idna::domain_to_ascii_cow(host.as_bytes(), idna::AsciiDenyList::URL)
+            .map_err(|_| FORM)?
+            .into_owned(),
+    };
+    let port = match uri.authority().and_then(|authority| authority.port()) {
+        Some(port) => port
+            .as_str()
+            .parse()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or("a port is a number from 1 to 65535")?,
+        None if rest.ends_with(':') => return Err(FORM),
+        None if tls => 443,
+        None => 80,
+    };
+    Ok(SiteAddress {
+        tls,
+        host,
+        port,
+        ca: None,
+        h2: false,
+    })
+}
+
+/// Whether a host is this machine itself, so that nothing sent there crosses a network.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+fn signer(
+    at: At<'_>,
+    dialect: Dialect,
+    sources: &Sources<'_>,
+    development: bool,
+) -> Option<Signer> {
+    let fields = at.fields(&["key", "secret"])?;
+    let cure = "write env:NAME or file:PATH";
+    let key = fields.required("key", cure, |at| sources.secret(at, development));
+    let secret = fields.required("secret", cure, |at| sources.secret(at, development));
+    let signer = Signer::new(dialect, &key?, &secret?);
+    signer.map_err(|fault| fields.problem(fault)).ok()
+}
+
+fn browser_token(at: At<'_>, sources: &Sources<'_>, development: bool) -> Option<BrowserToken> {
+    let fields = at.fields(&["key", "allowed_hosts"])?;
+    if !fields.has("allowed_hosts") {
+        fields.problem("allowed_hosts is missing; list the hosts of the pages that may use the token, such as crm.example.com: without them nobody may");
+    }
+    let hosts = fields.each("allowed_hosts", origin_patterns);
+    let origins = Origins::new(hosts.into_iter().flatten().collect());
+    let key = fields.required("key", "write env:NAME or file:PATH", |at| {
+        sources.secret(at, development)
+    })?;
+    let token = BrowserToken::new(key, origins);
+    if token.is_none() {
+        fields.problem_at(
+            "key",
+            "what this refers to cannot stand in a header; a browser token is visible ASCII",
+        );
+    }
+    token
+}
+
+/// One pattern, or a comma-separated list as the vendor's form takes it.
+pub(super) fn origin_patterns(at: At<'_>) -> Option<Vec<OriginPattern>> {
+    let parsed = OriginPattern::parse_list(at.text()?);
+    parsed.map_err(|fault| at.problem(fault)).ok()
+}
+
+fn dialect(at: At<'_>) -> Option<Dialect> {
+    match at.text()? {
+        "tkn" => Some(Dialect::Tkn),
+        "legacy" => Some(Dialect::Legacy),
+        _ => {
+            at.problem("a dialect is tkn (the current one) or legacy");
+            None
+        }
+    }
+}
+
+fn user_encoding(at: At<'_>) -> Option<UserEncoding> {
+    match at.text()? {
+        "percent" => Some(UserEncoding::Percent),
+        "raw" => Some(UserEncoding::Raw),
+        _ => {
+            at.problem("a user_encoding is percent or raw; leave it out if all names are of letters, digits and .@_-");
+            None
+        }
+    }
+}
+
+fn timeouts(at: At<'_>) -> Option<Timeouts> {
+    let fields = at.fields(&["connect", "tls", "response", "between_bytes", "idle"])?;
+    let read = |key: &str, default: Duration| {
+        let bounds =
+            |at: At<'_>| duration(at, Duration::from_millis(100), Duration::from_secs(3600));
+        fields.optional(key, bounds).unwrap_or(default)
+    };
+    let defaults = Timeouts::default();
+    Some(Timeouts {
+        connect: read("connect", defaults.connect),
+        tls: read("tls", defaults.tls),
+        response: read("response", defaults.response),
+        between_bytes: read("between_bytes", defaults.between_bytes),
+        idle: read("idle", defaults.idle),
+    })
+}
+
+fn retries(at: At<'_>) -> Option<u32> {
+    at.whole(0, 5)
+}

@@ -1,0 +1,637 @@
+//! Web origins and the patterns that allow them.
+//!
+//! ```text
+//! patterns = pattern *( "," pattern )        ; as the vendor's form takes them
+//! pattern  = [ scheme "://" ] [ "*." ] host [ ":" ( port / "*" ) ]
+//! scheme   = "https" / "http"                ; default https; http only with a loopback host
+//! host     = name / IPv4 / "[" IPv6 "]"      ; a name in ASCII or IDN; "*." needs two labels behind it
+//! ```
+//!
+//! `*.` stands for one or more whole labels, never for none: `*.example.com` allows
+//! `a.b.example.com` but not `example.com`. Without a port the scheme's own is meant, `:*` means
+//! any. There are no regular expressions and no substrings.
+//!
+//! An `Origin` is compared in the only form a browser sends it (the Fetch standard's `Origin`
+//! header, serialized as HTML section 7.1.1 says): lower case, A-labels, no default port, no path,
+//! no user. Anything else comes from no browser and matches nothing: `null`, lists, other spellings
+//! of a host, a trailing dot, an underscore.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderValue};
+use thiserror::Error;
+
+/// Longest `Origin` in bytes that is looked at: a scheme, 253 bytes of host name, a port.
+const ORIGIN_BYTES_MAX: usize = 300;
+
+/// A web origin as a browser spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin<'a> {
+    scheme: Scheme,
+    host: &'a str,
+    port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Https,
+    Http,
+}
+
+impl Scheme {
+    fn strip(text: &str) -> Option<(Self, &str)> {
+        text.strip_prefix("https://")
+            .map(|rest| (Self::Https, rest))
+            .or_else(|| text.strip_prefix("http://").map(|rest| (Self::Http, rest)))
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Https => 443,
+            Self::Http => 80,
+        }
+    }
+}
+
+impl<'a> Origin<'a> {
+    /// Reads the value of an `Origin` header; `None` for whatever no browser would send as the
+    /// origin of a page on the web.
+    pub fn parse(value: &'a str) -> Option<Self> {
+        if value.len() > ORIGIN_BYTES_MAX {
+            return None;
+        }
+        let (scheme, rest) = Scheme::strip(value)?;
+        let (host, port) = split_port(rest);
+        let port = match port {
+            None => scheme.default_port(),
+            Some(text) => {
+                let port = canonical_port(text)?;
+                // A browser leaves out the port that goes without saying.
+                if port == scheme.default_port() {
+                    return None;
+                }
+                port
+            }
+        };
+        is_canonical_host(host).then_some(Self { scheme, host, port })
+    }
+}
+
+/// What the `Origin` headers of a request say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presented<'h> {
+    /// There is none.
+    Missing,
+    /// There is exactly one, and it is on the list.
+    Allowed(&'h HeaderValue),
+    /// There is exactly one of a page on the web, and it is not on the list.
+    Foreign(&'h HeaderValue),
+    /// There are several, or it is `null`, or none that a browser sends for a page on the web.
+    Malformed,
+}
+
+/// The origins that one token or one route allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins(Vec<OriginPattern>);
+
+impl Origins {
+    /// A list of patterns. An empty one allows nobody.
+    pub fn new(patterns: Vec<OriginPattern>) -> Self {
+        Self(patterns)
+    }
+
+    /// Whether some pattern allows the origin. Does not allocate.
+    pub fn allow(&self, origin: &Origin<'_>) -> bool {
+        self.0.iter().any(|pattern| pattern.allows(origin))
+    }
+
+    /// Judges the `Origin` headers of a request.
+    pub fn check<'h>(&self, headers: &'h HeaderMap) -> Presented<'h> {
+        let mut values = headers.get_all(ORIGIN).iter();
+        let value = match (values.next(), values.next()) {
+            (None, _) => return Presented::Missing,
+            (Some(value), None) => value,
+            (Some(_), Some(_)) => return Presented::Malformed,
+        };
+        match value.to_str().ok().and_then(Origin::parse) {
+            None => Presented::Malformed,
+            Some(origin) if self.allow(&origin) => Presented::Allowed(value),
+            Some(_) => Presented::Foreign(value),
+        }
+    }
+}
+
+/// One pattern of the grammar above, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginPattern {
+    scheme: Scheme,
+    /// With `subdomains`, the part behind `*.`.
+    host: Box<str>,
+    subdomains: bool,
+    /// `None` is any port.
+    port: Option<u16>,
+}
+
+/// Why a pattern cannot be used; the message says what would be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OriginFault {
+    /// Nothing, or nothing between two commas.
+    #[error("an empty host allows nobody; write a host name such as crm.example.com")]
+    Empty,
+    /// `*` alone.
+    #[error(
+        "* would allow every page of the web; write the host names, or *.example.com for the hosts below one"
+    )]
+    Everybody,
+    /// `*.com`.
+    #[error("a wildcard needs at least two labels behind it, such as *.example.com")]
+    TooWide,
+    /// A `*` elsewhere than at the front.
+    #[error("* stands only at the front, for whole labels, such as *.example.com")]
+    WildcardInside,
+    /// `null`.
+    #[error(
+        "null is the origin of sandboxed frames and local files, anybody's; it cannot be allowed"
+    )]
+    Null,
+    /// A scheme other than https or http.
+    #[error(
+        "an origin's scheme is https, or http for a loopback host; write crm.example.com or https://crm.example.com"
+    )]
+    Scheme,
+    /// `http` for a host on the network.
+    #[error(
+        "http is allowed only for a loopback host (localhost, 127.0.0.1, [::1]): over the network anybody could pose as the page; use https"
+    )]
+    PlainHttp,
+    /// A path, a query or a user.
+    #[error("an origin has no path, no query and no user; write https://crm.example.com")]
+    NotAnOrigin,
+    /// A port that is none.
+    #[error("a port is a number from 1 to 65535, or * for any")]
+    Port,
+    /// A host that is none.
+    #[error(
+        "a host is a DNS name in letters, digits and hyphens, or an IP address; write crm.example.com"
+    )]
+    Host,
+}
+
+impl OriginPattern {
+    /// Reads one pattern or a comma-separated list of them.
+    ///
+    /// # Errors
+    /// The first [`OriginFault`].
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, OriginFault> {
+        text.split(',')
+            .map(|pattern| Self::parse(pattern.trim()))
+            .collect()
+    }
+
+    /// Reads one pattern.
+    ///
+    /// # Errors
+    /// An [`OriginFault`].
+    pub fn parse(text: &str) -> Result<Self, OriginFault> {
+        match text {
+            "" => return Err(OriginFault::Empty),
+            "*" | "https://*" | "http://*" => return Err(OriginFault::Everybody),
+            "null" => return Err(OriginFault::Null),
+            _ => {}
+        }
+        let (scheme, rest) = match Scheme::strip(text) {
+            Some(found) => found,
+            None if text.contains("://") => return Err(OriginFault::Scheme),
+            None => (Scheme::Https, text),
+        };
+        if rest.contains(['/', '?', '#', '@', '\\']) {
+            return Err(OriginFault::NotAnOrigin);
+        }
+        let (host, port) = split_port(rest);
+        let port = match port {
+            None => Some(scheme.default_port()),
+            Some("*") => None,
+            Some(text) => Some(canonical_port(text).ok_or(OriginFault::Port)?),
+        };
+        let (host, subdomains) = match host.strip_prefix("*.") {
+            Some(host) => (host, true),
+            None => (host, false),
+        };
+        if host.contains('*') {
+            return Err(OriginFault::WildcardInside);
+        }
+        let host = canonical_pattern_host(host)?;
+        if subdomains && (host.parse::<Ipv4Addr>().is_ok() || host.starts_with('[')) {
+            return Err(OriginFault::WildcardInside);
+        }
+        if subdomains && !host.contains('.') && &*host != "localhost" {
+            return Err(OriginFault::TooWide);
+        }
+        if scheme == Scheme::Http && !is_loopback(&host) {
+            return Err(OriginFault::PlainHttp);
+        }
+        Ok(Self {
+            scheme,
+            host,
+            subdomains,
+            port,
+        })
+    }
+
+    /// Whether the pattern allows the origin.
+    pub fn allows(&self, origin: &Origin<'_>) -> bool {
+        let host_fits = if self.subdomains {
+            origin
+                .host
+                .strip_suffix(&*self.host)
+                .and_then(|labels| labels.strip_suffix('.'))
+                .is_some_and(|labels| !labels.is_empty())
+        } else {
+            origin.host == &*self.host
+        };
+        host_fits
+            && self.scheme == origin.scheme
+            && self.port.is_none_or(|port| port == origin.port)
+    }
+}
+
+/// Splits `host:port`; the colons of an IPv6 address stand in brackets.
+fn split_port(text: &str) -> (&str, Option<&str>) {
+    let behind = text.rfind(']').map_or(0, |bracket| bracket + 1);
+    match text[behind..].find(':') {
+        Some(colon) => (&text[..behind + colon], Some(&text[behind + colon + 1..])),
+        None => (text, None),
+    }
+}
+
+/// A port as a browser writes it: digits without leading zeros, not 0.
+fn canonical_port(text: &str) -> Option<u16> {
+    let digits =
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// A host as a browser writes it: an IPv4 address, an IPv6 address in brackets, or A-labels of
+/// lower-case letters, digits and hyphens.
+fn is_canonical_host(host: &str) -> bool {
+    if let Some(inner) = host.strip_prefix('[') {
+        let Some(inner) = inner.strip_suffix(']') else {
+            return false;
+        };
+        return inner
+            .parse::<Ipv6Addr>()
+            .is_ok_and(|address| address.to_string() == inner);
+    }
+    if host.len() > 253 {
+        return false;
+    }
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let last_is_number = host
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    // A name whose last label is a number is an IPv4 address or nothing (URL standard, 3.6).
+    host.split('.').all(label) && (!last_is_number || host.parse::<Ipv4Addr>().is_ok())
+}
+
+fn canonical_pattern_host(host: &str) -> Result<Box<str>, OriginFault> {
+    if host.is_empty() {
+        return Err(OriginFault::Host);
+    }
+    let canonical = if host.starts_with('[') {
+        let inner = host.trim_start_matches('[').trim_end_matches(']');
+        let address: Ipv6Addr = inner.parse().map_err(|_| OriginFault::Host)?;
+        format!("[{address}]")
+    } else {
+        idna::domain_to_ascii_cow(host.as_bytes(), idna::AsciiDenyList::URL)
+            .map_err(|_| OriginFault::Host)?
+            .into_owned()
+    };
+    is_canonical_host(&canonical)
+        .then(|| canonical.into())
+        .ok_or(OriginFault::Host)
+}
+
+/// Whether a host is this machine's own (RFC 6761 section 6.3 for the name).
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host == "[::1]"
+        || host
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Asserts which origins a list of patterns allows, and that it allows none of the others.
+    fn check(patterns: &str, allowed: &[&str], refused: &[&str]) {
+        let origins = Origins::new(OriginPattern::parse_list(patterns).unwrap());
+        let verdict = |text: &str| Origin::parse(text).is_some_and(|origin| origins.allow(&origin));
+        for origin in allowed {
+            assert!(verdict(origin), "{patterns} allows {origin}");
+        }
+        for origin in refused {
+            assert!(!verdict(origin), "{patterns} does not allow {origin}");
+        }
+    }
+
+    #[test]
+    fn a_host_allows_itself_only() {
+        check(
+            "crm.example.com",
+            &["https://crm.example.com"],
+            &[
+                "http://crm.example.com",
+                "https://example.com",
+                "https://a.crm.example.com",
+                "https://crm.example.com:8443",
+                "https://crm.example.com:80",
+            ],
+        );
+    }
+
+    #[test]
+    fn origin_suffix_lookalike() {
+        let refused = &[
+            "https://evilexample.com",
+            "https://evil-example.com",
+            "https://example.com.evil.test",
+        ];
+        check("example.com", &["https://example.com"], refused);
+        check(
+            "*.example.com",
+            &["https://a.example.com", "https://a.b.example.com"],
+            refused,
+        );
+        check(
+            "*.example.com",
+            &[],
+            &[
+                "https://example.com",
+                "https://.example.com",
+                "https://xexample.com",
+            ],
+        );
+    }
+
+    #[test]
+    fn origin_prefix_lookalike() {
+        check(
+            "crm.example.com",
+            &[],
+            &[
+                "https://crm.example.com.evil.test",
+                "https://crm.example.comevil.test",
+            ],
+        );
+    }
+
+    #[test]
+    fn origin_embedded_lookalike() {
+        check(
+            "crm.example.com",
+            &[],
+            &[
+                "https://evil.test/crm.example.com",
+                "https://evil.test?crm.example.com",
+            ],
+        );
+        check(
+            "crm.example.com",
+            &[],
+            &[
+                "https://evil.test#crm.example.com",
+                "https://evil.test\\crm.example.com",
+            ],
+        );
+    }
+
+    #[test]
+    fn origin_userinfo() {
+        check(
+            "crm.example.com",
+            &[],
+            &[
+                "https://crm.example.com@evil.test",
+                "https://evil.test@crm.example.com",
+            ],
+        );
+        check(
+            "crm.example.com",
+            &[],
+            &["https://crm.example.com:443@evil.test"],
+        );
+    }
+
+    #[test]
+    fn origin_other_port() {
+        check(
+            "crm.example.com:8443",
+            &["https://crm.example.com:8443"],
+            &["https://crm.example.com", "https://crm.example.com:844"],
+        );
+        check(
+            "crm.example.com:*",
+            &["https://crm.example.com", "https://crm.example.com:1"],
+            &["https://crm.example.com:0", "https://crm.example.com:65536"],
+        );
+        check(
+            "crm.example.com:*",
+            &[],
+            &[
+                "https://crm.example.com:",
+                "https://crm.example.com:08443",
+                "https://crm.example.com:443",
+            ],
+        );
+    }
+
+    #[test]
+    fn origin_trailing_dot() {
+        check(
+            "crm.example.com,*.example.com",
+            &[],
+            &["https://crm.example.com.", "https://a.example.com."],
+        );
+    }
+
+    #[test]
+    fn origin_mixed_case() {
+        check(
+            "CRM.Example.com",
+            &["https://crm.example.com"],
+            &["https://CRM.example.com", "HTTPS://crm.example.com"],
+        );
+    }
+
+    #[test]
+    fn origin_punycode() {
+        check(
+            "bücher.example.com",
+            &["https://xn--bcher-kva.example.com"],
+            &["https://bücher.example.com", "https://bucher.example.com"],
+        );
+        check(
+            "xn--bcher-kva.example.com",
+            &["https://xn--bcher-kva.example.com"],
+            &[],
+        );
+    }
+
+    #[test]
+    fn origin_underscore() {
+        check(
+            "*.example.com",
+            &[],
+            &[
+                "https://a_b.example.com",
+                "https://crm_example.com",
+                "https://_.example.com",
+            ],
+        );
+    }
+
+    #[test]
+    fn null_origin_and_odd_ones() {
+        let long = format!("https://{}.example.com", "a.".repeat(150));
+        check(
+            "*.example.com",
+            &[],
+            &[
+                "null",
+                "",
+                "*",
+                "https://",
+                "https://*.example.com",
+                "a.example.com",
+                "https://a.example.com, https://b.example.com",
+                "https://a.example.com https://b.example.com",
+                " https://a.example.com",
+                "https://a.example.com ",
+                "https://a..example.com",
+                "https://-a.example.com",
+                "https://a.example.com/",
+                "file://",
+                "https://a\u{0}.example.com",
+                "chrome-extension://a.example.com",
+                "https:a.example.com",
+                "https:///a.example.com",
+                &long,
+            ],
+        );
+    }
+
+    #[test]
+    fn loopback_may_use_http() {
+        check(
+            "http://localhost:3000",
+            &["http://localhost:3000"],
+            &["http://localhost", "https://localhost:3000"],
+        );
+        check(
+            "http://127.0.0.1:*",
+            &["http://127.0.0.1:1234", "http://127.0.0.1"],
+            &["http://127.0.0.2:1234", "http://127.1:1234"],
+        );
+        check(
+            "http://[::1]:8000",
+            &["http://[::1]:8000"],
+            &["http://[0:0:0:0:0:0:0:1]:8000", "http://[::2]:8000"],
+        );
+        check(
+            "http://*.localhost",
+            &["http://a.localhost"],
+            &["http://localhost"],
+        );
+    }
+
+    #[test]
+    fn vendor_lists() {
+        check(
+            "crm.example.com, *.lightning.force.com",
+            &[
+                "https://crm.example.com",
+                "https://x--c.lightning.force.com",
+            ],
+            &["https://lightning.force.com"],
+        );
+    }
+
+    #[test]
+    fn patterns_that_are_none() {
+        let check =
+            |text: &str, fault| assert_eq!(OriginPattern::parse_list(text), Err(fault), "{text}");
+        check("", OriginFault::Empty);
+        check("a.example.com,", OriginFault::Empty);
+        check("*", OriginFault::Everybody);
+        check("null", OriginFault::Null);
+        check("*.com", OriginFault::TooWide);
+        check("a.*.example.com", OriginFault::WildcardInside);
+        check("*a.example.com", OriginFault::WildcardInside);
+        check("*.*.example.com", OriginFault::WildcardInside);
+        check("*.127.0.0.1", OriginFault::WildcardInside);
+        check("ftp://example.com", OriginFault::Scheme);
+        check("http://example.com", OriginFault::PlainHttp);
+        check("https://example.com/", OriginFault::NotAnOrigin);
+        check("user@example.com", OriginFault::NotAnOrigin);
+        check("example.com:0", OriginFault::Port);
+        check("example.com:https", OriginFault::Port);
+        check("exa mple.com", OriginFault::Host);
+        check("a_b.example.com", OriginFault::Host);
+        check("example.com.", OriginFault::Host);
+        check("1.2.3", OriginFault::Host);
+        check("https://", OriginFault::Host);
+    }
+
+    #[test]
+    fn several_headers_are_malformed() {
+        let origins = Origins::new(OriginPattern::parse_list("a.example.com").unwrap());
+        let mut headers = HeaderMap::new();
+        assert_eq!(origins.check(&headers), Presented::Missing);
+        headers.append(ORIGIN, HeaderValue::from_static("https://a.example.com"));
+        assert!(matches!(origins.check(&headers), Presented::Allowed(_)));
+        headers.append(ORIGIN, HeaderValue::from_static("https://a.example.com"));
+        assert_eq!(origins.check(&headers), Presented::Malformed);
+        headers.insert(ORIGIN, HeaderValue::from_static("https://b.example.com"));
+        assert!(matches!(origins.check(&headers), Presented::Foreign(_)));
+        headers.insert(
+            ORIGIN,
+            HeaderValue::from_bytes(b"https://a.example.com\xe9").unwrap(),
+        );
+        assert_eq!(origins.check(&headers), Presented::Malformed);
+    }
+
+    proptest! {
+        #[test]
+        fn no_accepted_origin_is_outside_the_list(text in "(https?://)?[a-z.@:/*\\-_%0-9\\[\\]]{0,40}(example\\.com)?[a-z.:/@0-9]{0,12}") {
+            let origins = Origins::new(OriginPattern::parse_list("crm.example.com,*.w.example.com,http://localhost:*").unwrap());
+            if Origin::parse(&text).is_some_and(|origin| origins.allow(&origin)) {
+                let exact = text == "https://crm.example.com";
+                let below = text.strip_prefix("https://").and_then(|t| t.strip_suffix(".w.example.com"))
+                    .is_some_and(|labels| !labels.is_empty() && labels.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.'));
+                let local = text.strip_prefix("http://localhost").is_some_and(|port| port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok()));
+                prop_assert!(exact || below || local, "{}", text);
+            }
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,80}") {
+            let _ = Origin::parse(&text);
+            let _ = OriginPattern::parse_list(&text);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Which query parameters may pass, with their names read exactly as the site reads them.
+//!
+//! Dream, the framework under the API, splits a query at `&` only, decodes `+`, `%XX` and `%uXXXX`,
+//! leaves broken escapes as they are, compares names without case and lets the first one win
+//! (`XUriParser.Decode`, `XUri.GetParam` in MindTouch/DReAM). Every occurrence is judged here, so
+//! which one wins does not matter.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+use super::Refusal;
+
+/// What the parameters that may pass mean for the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// `dream.in.verb`, decoded, as sent.
+    pub verb: Option<Method>,
+}
+
+impl Parameters {
+    /// Judges every parameter of a query.
+    ///
+    /// # Errors
+    /// [`Refusal::CallerSentToken`] for a token or an identity, [`Refusal::ForbiddenParameter`] for
+    /// one that steers the site or reshapes its answer, [`Refusal::ConflictingMethod`] for a
+    /// `dream.in.verb` that repeats or is no method.
+    pub fn judge(query: Option<&str>) -> Result<Self, Refusal> {
+        let mut parameters = Self::default();
+        for (name, value) in pairs(query.unwrap_or_default()) {
+            let name = decode(name);
+            // No parameter of the API is named outside ASCII; some comparisons of names that
+            // ignore case also ignore invisible characters and compatibility forms.
+            if name.chars().any(|c| !c.is_ascii() || c.is_ascii_control()) {
+                return Err(Refusal::ForbiddenParameter);
+            }
+            let name = name.trim().to_ascii_lowercase();
+            if IDENTITIES.contains(&name.as_str()) || name.starts_with("x-deki-") {
+                return Err(Refusal::CallerSentToken);
+            }
+            match name.as_str() {
+                "dream.in.verb" => {
+                    if parameters.verb.is_some() {
+                        return Err(Refusal::ConflictingMethod);
+                    }
+                    let verb = decode(value).to_ascii_uppercase();
+                    parameters.verb = Some(
+                        Method::from_bytes(verb.as_bytes())
+                            .map_err(|_| Refusal::ConflictingMethod)?,
+                    );
+                }
+                "dream.out.select" => {}
+                "dream.out.format" => {
+                    let format = decode(value).to_ascii_lowercase();
+                    if !["json", "php", "xml"].contains(&format.as_str()) {
+                        return Err(Refusal::ForbiddenParameter);
+                    }
+                }
+                other => {
+                    let steers = ["dream.in", "dream.out", "x-dream-"];
+                    if steers.iter().any(|prefix| other.starts_with(prefix)) {
+                        return Err(Refusal::ForbiddenParameter);
+                    }
+                }
+            }
+        }
+        Ok(parameters)
+    }
+}
+
+/// Whether the first `dream.out.format` of a query is `json`: how a refusal is to be written. Reads
+/// any query, also one that is refused.
+pub fn asks_for_json(query: &str) -> Option<bool> {
+    pairs(query)
+        .find(|(name, _)| decode(name).eq_ignore_ascii_case("dream.out.format"))
+        .map(|(_, value)| decode(value).eq_ignore_ascii_case("json"))
+}
+
+/// Names that say who asks, by any of the ways the API family accepts.
+const IDENTITIES: [&str; 9] = [
+    "apikey",
+    "authenticate",
+    "authtoken",
+    "dekisession",
+    "impersonateuserid",
+    "service-key",
+    "x-apikey",
+    "x-authtoken",
+    "x-deki-token",
+];
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// Decodes as Dream does: `+`, `%XX`, `%uXXXX`; what is no escape stays.
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['+', '%']) {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let (step, unit) = match bytes[at] {
+            b'+' => (1, Some(0x20)),
+            b'%' if matches!(bytes.get(at + 1), Some(b'u' | b'U')) => {
+                (6, hexadecimal(bytes.get(at + 2..at + 6)))
+            }
+            b'%' => (3, hexadecimal(bytes.get(at + 1..at + 3))),
+            _ => (1, None),
+        };
+        match unit {
+            // `%uXXXX` is a UTF-16 unit, `%XX` a byte of UTF-8.
+            Some(unit) if step == 6 => {
+                let c = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+                decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                at += step;
+            }
+            Some(unit) => {
+                decoded.push(unit.to_le_bytes()[0]);
+                at += step;
+            }
+            None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+fn hexadecimal(digits: Option<&[u8]>) -> Option<u32> {
+    let digits = digits?;
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(query: &str, expected: Result<Option<&str>, Refusal>) {
+        let got = Parameters::judge(Some(query)).map(|p| p.verb.map(|v| v.to_string()));
+        assert_eq!(got, expected.map(|verb| verb.map(str::to_owned)), "{query}");
+    }
+
+    #[test]
+    fn ordinary_queries_pass() {
+        check("", Ok(None));
+        check("q=a&limit=10&dream.out.format=json", Ok(None));
+        check("DREAM.OUT.FORMAT=PHP&dream.out.select=//page", Ok(None));
+        check(
+            "constraint=type:wiki+AND+%2B(%2Bnamespace:main)&_=1&origin=mt-web",
+            Ok(None),
+        );
+        check(
+            "q=authtoken&title=x-deki-token&a;authtoken=1&redirect=%zz",
+            Ok(None),
+        );
+        check("dream.in.verb=PUT", Ok(Some("PUT")));
+        check("Dream%2EIn%2EVerb=delete", Ok(Some("DELETE")));
+    }
+
+    #[test]
+    fn identities_in_any_spelling() {
+        for query in [
+            "x-deki-token=1",
+            "authtoken=1",
+            "AuthToken=",
+            "apikey=1",
+            "a=1&ApiKey=2",
+            "impersonateuserid=1",
+            "%61uthtoken=1",
+            "%u0061uthtoken=1",
+            "%U0061uthtoken=1",
+            "x%2ddeki%2Dtoken",
+            "authtoken",
+            "+authtoken=1",
+            "X-Authtoken=1",
+            "authenticate=true",
+            "x-deki-site=1",
+        ] {
+            check(query, Err(Refusal::CallerSentToken));
+        }
+    }
+
+    #[test]
+    fn steering_and_shaping_in_any_spelling() {
+        for query in [
+            "dream.in.host=x",
+            "dream.in.uri=x",
+            "dream.in.origin=x",
+            "dream.in.scheme=x",
+            "dream.in.root=x",
+            "dream.in.format=xpost",
+            "DREAM%2EIN%2EHOST=x",
+            "dream.out.callback=f",
+            "dream.out.pre=x",
+            "dream.out.post=x",
+            "dream.out.type=text/html",
+            "dream.out.saveas=x",
+            "dream.out.format=jsonp",
+            "dream.out.format=xhtml",
+            "dream.out.format=json&dream.out.format=versit",
+            "dream.out.format=",
+            "dream%u002eout.callback=f",
+            "dream.out.unheard=1",
+            "auth%e2%80%8btoken=1",
+            "%00authtoken=1",
+        ] {
+            check(query, Err(Refusal::ForbiddenParameter));
+        }
+    }
+
+    #[test]
+    fn one_verb_only() {
+        check(
+            "dream.in.verb=PUT&dream.in.verb=PUT",
+            Err(Refusal::ConflictingMethod),
+        );
+        check(
+            "dream.in.verb=PUT&Dream.in.Verb=GET",
+            Err(Refusal::ConflictingMethod),
+        );
+        check("dream.in.verb=", Err(Refusal::ConflictingMethod));
+        check("dream.in.verb=PUT%20", Err(Refusal::ConflictingMethod));
+    }
+
+    #[test]
+    fn the_first_format_counts_for_refusals() {
+        assert_eq!(asks_for_json("a=1&dream.out.format=JSON"), Some(true));
+        assert_eq!(
+            asks_for_json("dream.out.format=xml&dream.out.format=json"),
+            Some(false)
+        );
+        assert_eq!(asks_for_json("a=1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn an_encoded_identity_never_passes(mask in proptest::collection::vec(0u8..4, 9)) {
+            let name: String = "authtoken".bytes().zip(mask).map(|(b, how)| match how {
+                0 => (b as char).to_string(),
+                1 => (b as char).to_ascii_uppercase().to_string(),
+                2 => format!("%{b:02x}"),
+                _ => format!("%u{b:04X}"),
+            }).collect();
+            prop_assert_eq!(
+                Parameters::judge(Some(&format!("a=b&{name}=x"))),
+                Err(Refusal::CallerSentToken)
+            );
+        }
+
+        #[test]
+        fn decoding_never_panics(query in "\\PC{0,60}") {
+            let _ = Parameters::judge(Some(&query));
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Every reason to say no: its status, its stable code, and the sentence that says what to change.
+//!
+//! The sentences are constants. Nothing of a request or of a secret can be in them, so a refusal
+//! may be logged, counted and shown without a second thought.
+
+use http::StatusCode;
+
+/// Why a request is not forwarded, or why its answer is not passed on.
+///
+/// The code of a refusal never changes its meaning: it is the metric label, the header
+/// `X-Countersign-Refusal`, the `resource` of the error document and the tests' expectation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The request target cannot be judged the way the site would read it.
+    BadTarget,
+    /// The message breaks a rule of HTTP that peers read in different ways.
+    BadMessage,
+    /// The caller sent a MindTouch token or a MindTouch identity of its own.
+    CallerSentToken,
+    /// A query parameter would steer the site or reshape its answer.
+    ForbiddenParameter,
+    /// The method overrides repeat, disagree, or ask for what they cannot.
+    ConflictingMethod,
+    /// More than one credential was presented.
+    AmbiguousCredential,
+    /// No credential was presented.
+    CredentialMissing,
+    /// The credential presented is not one of the route's callers'.
+    CredentialUnknown,
+    /// The credential presented is no longer good.
+    CredentialExpired,
+    /// A page of this route must say where it comes from, and did not.
+    OriginMissing,
+    /// The page's origin is not on the list.
+    OriginNotAllowed,
+    /// The caller may not act as that user.
+    UserNotAllowed,
+    /// The route allows no such call.
+    CapabilityMissing,
+    /// The call would hand out a credential.
+    MintsCredentials,
+    /// The caller's address is not on its list.
+    AddressNotAllowed,
+    /// No route answers this host and path.
+    NoRoute,
+    /// The method is not one of the API's.
+    MethodNotSupported,
+    /// The request took too long to arrive.
+    RequestTimeout,
+    /// The body is longer than the route accepts.
+    BodyTooLarge,
+    /// The request target is longer than 16 KiB.
+    TargetTooLong,
+    /// Too many requests in too short a time.
+    RateLimited,
+    /// Too many requests at once.
+    ConcurrencyLimited,
+    /// The header section is larger than 64 KiB or holds more than 128 fields.
+    HeadersTooLarge,
+    /// No connection to the site could be made, or it was lost.
+    SiteUnreachable,
+    /// What the site answered is not an answer that may be passed on.
+    SiteInvalidAnswer,
+    /// The site failed repeatedly and is being left alone for a while.
+    SiteUnavailable,
+    /// The gateway is stopping.
+    Draining,
+    /// The site did not answer in time.
+    SiteTimeout,
+}
+
+impl Refusal {
+    /// Every refusal there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.0)
+    }
+
+    /// The stable code: lower-case ASCII letters and underscores.
+    pub fn code(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The status of the answer.
+    pub fn status(self) -> StatusCode {
+        self.row().1
+    }
+
+    /// One sentence for the person who reads the answer: what to change.
+    pub fn sentence(self) -> &'static str {
+        self.row().3
+    }
+
+    /// Whether the connection must close behind this refusal, because where the next request
+    /// starts is not certain or the rest of this one is not worth reading.
+    pub fn closes_connection(self) -> bool {
+        matches!(
+            self,
+            Self::BadMessage
+                | Self::RequestTimeout
+                | Self::BodyTooLarge
+                | Self::HeadersTooLarge
+                | Self::TargetTooLong
+        )
+    }
+
+    fn row(self) -> &'static (Self, StatusCode, &'static str, &'static str) {
+        &TABLE[self as usize]
+    }
+}
+
+/// Status, code and sentence of each refusal, in the order of the variants.
+const TABLE: [(Refusal, StatusCode, &str, &str); 28] = [
+    (
+        Refusal::BadTarget,
+        StatusCode::BAD_REQUEST,
+        "bad_target",
+        "The request target is not acceptable: send an absolute path without dot segments, empty segments, encoded slashes, backslashes, control bytes or broken percent-escapes; encode a slash in a page title twice (%252F).",
+    ),
+    (
+        Refusal::BadMessage,
+        StatusCode::BAD_REQUEST,
+        "bad_message",
+        "The HTTP message is malformed or ambiguous: send one Host, one Content-Length or Transfer-Encoding: chunked but not both, and header fields of visible ASCII.",
+    ),
+    (
+        Refusal::CallerSentToken,
+        StatusCode::BAD_REQUEST,
+        "caller_sent_token",
+        "Do not send a MindTouch token, API key or user: this gateway adds them. Send only the credential that the gateway's operator gave you.",
+    ),
+    (
+        Refusal::ForbiddenParameter,
+        StatusCode::BAD_REQUEST,
+        "forbidden_parameter",
+        "A query parameter is not accepted here: of dream.in.* only dream.in.verb, of dream.out.* only dream.out.select and dream.out.format with json, php or xml.",
+    ),
+    (
+        Refusal::ConflictingMethod,
+        StatusCode::BAD_REQUEST,
+        "conflicting_method",
+        "Override the method once: dream.in.verb or X-HTTP-Method-Override with PUT, DELETE, HEAD or OPTIONS on a POST, or with HEAD or OPTIONS on a GET.",
+    ),
+    (
+        Refusal::AmbiguousCredential,
+        StatusCode::BAD_REQUEST,
+        "ambiguous_credential",
+        "Send exactly one credential: either Authorization or X-Api-Key, once.",
+    ),
+    (
+        Refusal::CredentialMissing,
+        StatusCode::UNAUTHORIZED,
+        "credential_missing",
+        "Send your API key as Authorization: Bearer KEY or as X-Api-Key: KEY.",
+    ),
+    (
+        Refusal::CredentialUnknown,
+        StatusCode::UNAUTHORIZED,
+        "credential_unknown",
+        "This credential is not accepted on this route: check the key, or ask the gateway's operator to add you to the route.",
+    ),
+    (
+        Refusal::CredentialExpired,
+        StatusCode::UNAUTHORIZED,
+        "credential_expired",
+        "This credential has expired: obtain a new one.",
+    ),
+    (
+        Refusal::OriginMissing,
+        StatusCode::FORBIDDEN,
+        "origin_missing",
+        "This route serves web pages: the request must carry the page's Origin, exactly one.",
+    ),
+    (
+        Refusal::OriginNotAllowed,
+        StatusCode::FORBIDDEN,
+        "origin_not_allowed",
+        "The page's origin is not allowed on this route: ask the gateway's operator to add its host.",
+    ),
+    (
+        Refusal::UserNotAllowed,
+        StatusCode::FORBIDDEN,
+        "user_not_allowed",
+        "You may not act as this user: ask the gateway's operator which users are allowed.",
+    ),
+    (
+        Refusal::CapabilityMissing,
+        StatusCode::FORBIDDEN,
+        "capability_missing",
+        "This route does not allow that call: ask the gateway's operator to add the capability that covers it.",
+    ),
+    (
+        Refusal::MintsCredentials,
+        StatusCode::FORBIDDEN,
+        "mints_credentials",
+        "This call hands out credentials or reaches beyond the knowledge base; it is not available through this gateway.",
+    ),
+    (
+        Refusal::AddressNotAllowed,
+        StatusCode::FORBIDDEN,
+        "address_not_allowed",
+        "Your address may not use this credential: ask the gateway's operator to add it.",
+    ),
+    (
+        Refusal::NoRoute,
+        StatusCode::NOT_FOUND,
+        "no_route",
+        "No route answers this host and path: check the gateway's address and mount.",
+    ),
+    (
+        Refusal::MethodNotSupported,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_supported",
+        "Use GET, HEAD, POST, PUT, DELETE or OPTIONS, in capital letters.",
+    ),
+    (
+        Refusal::RequestTimeout,
+        StatusCode::REQUEST_TIMEOUT,
+        "request_timeout",
+        "The request arrived too slowly: send its header section within 10 seconds and its body without long pauses.",
+    ),
+    (
+        Refusal::BodyTooLarge,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        "The body is larger than this route accepts: send less, or ask the gateway's operator to raise body_max.",
+    ),
+    (
+        Refusal::TargetTooLong,
+        StatusCode::URI_TOO_LONG,
+        "target_too_long",
+        "The request target is longer than 16 KiB: shorten the path or the query.",
+    ),
+    (
+        Refusal::RateLimited,
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limited",
+        "Too many requests: wait as long as Retry-After says.",
+    ),
+    (
+        Refusal::ConcurrencyLimited,
+        StatusCode::TOO_MANY_REQUESTS,
+        "concurrency_limited",
+        "Too many requests at the same time: wait for some to finish.",
+    ),
+    (
+        Refusal::HeadersTooLarge,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "headers_too_large",
+        "The header section is larger than 64 KiB or has more than 128 fields: send fewer or shorter ones.",
+    ),
+    (
+        Refusal::SiteUnreachable,
+        StatusCode::BAD_GATEWAY,
+        "site_unreachable",
+        "The MindTouch site could not be reached, or the connection was lost before it answered.",
+    ),
+    (
+        Refusal::SiteInvalidAnswer,
+        StatusCode::BAD_GATEWAY,
+        "site_invalid_answer",
+        "The MindTouch site answered with something that may not be passed on.",
+    ),
+    (
+        Refusal::SiteUnavailable,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "site_unavailable",
+        "The MindTouch site failed repeatedly and is left alone for a while: try again as Retry-After says.",
+    ),
+    (
+        Refusal::Draining,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "draining",
+        "This gateway is stopping: try again, and you will reach another one.",
+    ),
+    (
+        Refusal::SiteTimeout,
+        StatusCode::GATEWAY_TIMEOUT,
+        "site_timeout",
+        "The MindTouch site did not answer in time.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_stable_in_form() {
+        let codes: HashSet<_> = Refusal::all().map(Refusal::code).collect();
+        assert_eq!(codes.len(), TABLE.len(), "two refusals share a code");
+        for (index, refusal) in Refusal::all().enumerate() {
+            assert_eq!(index, refusal as usize, "{refusal:?} stands in its own row");
+            assert!(
+                refusal
+                    .code()
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{} is a code of lower-case words",
+                refusal.code()
+            );
+            assert!(
+                refusal.sentence().ends_with('.'),
+                "{} ends its sentence",
+                refusal.code()
+            );
+            assert!(
+                !refusal.sentence().contains(['<', '>', '&', '"', '\\']),
+                "{} needs no escaping in XML or JSON",
+                refusal.code()
+            );
+        }
+    }
+
+    #[test]
+    fn statuses_are_those_of_the_contract() {
+        let check =
+            |refusal: Refusal, status: u16| assert_eq!(refusal.status(), status, "{refusal:?}");
+        check(Refusal::BadTarget, 400);
+        check(Refusal::CredentialUnknown, 401);
+        check(Refusal::MintsCredentials, 403);
+        check(Refusal::NoRoute, 404);
+        check(Refusal::MethodNotSupported, 405);
+        check(Refusal::RequestTimeout, 408);
+        check(Refusal::BodyTooLarge, 413);
+        check(Refusal::TargetTooLong, 414);
+        check(Refusal::RateLimited, 429);
+        check(Refusal::HeadersTooLarge, 431);
+        check(Refusal::SiteInvalidAnswer, 502);
+        check(Refusal::Draining, 503);
+        check(Refusal::SiteTimeout, 504);
+    }
+}

@@ -1,0 +1,144 @@
+//! A MindTouch site: where it is, what it signs with, and how long it may take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::origin::Origins;
+use crate::signing::{Secret, Signer, UserEncoding};
+
+/// A MindTouch site and the tokens that open it.
+#[derive(Debug)]
+pub struct Site {
+    /// Its name in the file, in logs and in metrics.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub address: SiteAddress,
+    /// What its server tokens mint with, in order of preference; the first one signs.
+    pub signers: Vec<Signer>,
+    /// The token for web pages, and who may use it.
+    pub browser_token: Option<BrowserToken>,
+    /// How user names are spelt in a token.
+    pub user_encoding: UserEncoding,
+    /// Whether the caller's address is sent as `X-Forwarded-For`.
+    pub forwards_address: bool,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// How many more attempts a request may have.
+    pub retries_max: u32,
+}
+
+/// Scheme, host and port of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteAddress {
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// A DNS name in A-labels or an IP address, an IPv6 one without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// Certificates of the authorities it is verified against, in DER; `None` for the system's.
+    pub ca: Option<Arc<[Vec<u8>]>>,
+    /// Whether HTTP/2 may be spoken, as TLS negotiates it.
+    pub h2: bool,
+}
+
+impl SiteAddress {
+    /// The value of `Host`: the port only where it is not the scheme's own.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        let default_port = if self.tls { 443 } else { 80 };
+        if self.port == default_port {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+}
+
+/// How long a site may take over each part of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To accept a connection.
+    pub connect: Duration,
+    /// To finish the TLS handshake.
+    pub tls: Duration,
+    /// From the end of the request to the end of the answer's header section.
+    pub response: Duration,
+    /// Between two reads of the answer's body, or two writes of the request.
+    pub between_bytes: Duration,
+    /// That a pooled connection is kept without use.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            tls: Duration::from_secs(10),
+            response: Duration::from_secs(60),
+            between_bytes: Duration::from_secs(60),
+            idle: Duration::from_secs(50),
+        }
+    }
+}
+
+/// A browser token: a key without a secret that works on the pages of its allowed hosts.
+#[derive(Debug)]
+pub struct BrowserToken {
+    key: Secret,
+    header: HeaderValue,
+    /// The pages that may use it.
+    pub allowed_hosts: Origins,
+}
+
+impl BrowserToken {
+    /// A browser token; `None` if the key cannot stand in a header.
+    pub fn new(key: Secret, allowed_hosts: Origins) -> Option<Self> {
+        let header = key.header_value()?;
+        Some(Self {
+            key,
+            header,
+            allowed_hosts,
+        })
+    }
+
+    /// What goes into `X-Deki-Token`; marked sensitive.
+    pub fn header(&self) -> HeaderValue {
+        self.header.clone()
+    }
+
+    /// Whether a page sent exactly this token; compared in constant time.
+    pub fn is(&self, sent: &HeaderValue) -> bool {
+        self.key.matches(sent.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authority_leaves_out_what_goes_without_saying() {
+        let check = |tls: bool, host: &str, port: u16, expected: &str| {
+            let address = SiteAddress {
+                tls,
+                host: host.to_owned(),
+                port,
+                ca: None,
+                h2: false,
+            };
+            assert_eq!(address.authority(), expected);
+        };
+        check(true, "acme.mindtouch.us", 443, "acme.mindtouch.us");
+        check(true, "acme.mindtouch.us", 8443, "acme.mindtouch.us:8443");
+        check(false, "127.0.0.1", 80, "127.0.0.1");
+        check(false, "127.0.0.1", 8088, "127.0.0.1:8088");
+        check(true, "::1", 443, "[::1]");
+    }
+}
