@@ -24,6 +24,7 @@
 //! runtime, no serialization, no clock, no environment, no file, no `async`. A test enforces this.
 
 pub mod config;
+pub mod emulator;
 pub mod policy;
 pub mod proxy;
 pub mod scrub;

@@ -1,0 +1,118 @@
+//! What arrived at the site, for tests and the demo to look at afterwards.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The last thousand requests; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Journal(Arc<Mutex<VecDeque<Arrival>>>);
+
+impl Journal {
+    /// Everything still remembered, oldest first.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.entries().iter().cloned().collect()
+    }
+
+    /// Everything still remembered, which is then forgotten.
+    pub fn take(&self) -> Vec<Arrival> {
+        self.entries().drain(..).collect()
+    }
+
+    /// How many requests are remembered.
+    pub fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Whether nothing arrived since the start, or since [`Journal::take`].
+    pub fn is_empty(&self) -> bool {
+        self.entries().is_empty()
+    }
+
+    pub(super) fn record(&self, arrival: Arrival) {
+        let mut entries = self.entries();
+        if entries.len() == ARRIVALS_MAX {
+            entries.pop_front();
+        }
+        entries.push_back(arrival);
+    }
+
+    /// A panic elsewhere leaves the queue whole: each change is one call.
+    fn entries(&self) -> MutexGuard<'_, VecDeque<Arrival>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request as the site saw it.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The method on the wire, before any override.
+    pub method: String,
+    /// Path and query byte for byte as they came, so also a token that came in the query.
+    pub target: String,
+    /// Names in lower case, in the order received. In the place of the token stands its verdict.
+    pub headers: Vec<(String, String)>,
+    /// What the site answered.
+    pub status: u16,
+    /// Whom the site took the caller for: a user's name, also `Anonymous`; nobody if it refused.
+    pub user: Option<String>,
+    /// Which token came.
+    pub token: TokenSeen,
+    /// How many bytes of the body arrived before the answer began.
+    pub body_bytes: u64,
+}
+
+/// What the site made of the token of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenSeen {
+    /// None came.
+    None,
+    /// A server token, well signed and fresh.
+    Server,
+    /// The browser token, from an allowed host.
+    Browser,
+    /// One that is wrong, stale, or from a strange origin.
+    Refused,
+}
+
+impl fmt::Display for TokenSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Server => "server",
+            Self::Browser => "browser",
+            Self::Refused => "refused",
+        })
+    }
+}
+
+const ARRIVALS_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(target: usize) -> Arrival {
+        Arrival {
+            method: "GET".to_owned(),
+            target: target.to_string(),
+            headers: Vec::new(),
+            status: 200,
+            user: None,
+            token: TokenSeen::None,
+            body_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn the_journal_keeps_the_newest_thousand() {
+        let journal = Journal::default();
+        for number in 0..=ARRIVALS_MAX {
+            journal.record(arrival(number));
+        }
+        assert_eq!(journal.len(), ARRIVALS_MAX);
+        assert_eq!(journal.arrivals()[0].target, "1", "the oldest has gone");
+        assert_eq!(journal.take().len(), ARRIVALS_MAX);
+        assert!(journal.is_empty());
+    }
+}
