@@ -11,6 +11,7 @@ use std::path::Path;
 use self::problem::{Findings, Problem};
 use self::reference::Sources;
 use self::tree::Node;
+pub use crate::config::compile::SiteTokens;
 pub use crate::config::compile::settings::Settings;
 use crate::policy::Policy;
 
@@ -54,8 +55,41 @@ impl std::error::Error for Unusable {}
 /// Every problem of the file.
 pub fn load(path: &Path) -> Result<Loaded, Unusable> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| Unusable {
-        file: file.clone(),
+    let text = read(path, &file)?;
+    load_text(&file, &text, &sources_of(path))
+}
+
+/// Fetches the server tokens of `site`, or of the only one, and judges nothing else of the file.
+///
+/// # Errors
+/// Every problem with that site's tokens.
+pub fn load_tokens(path: &Path, site: Option<&str>) -> Result<SiteTokens, Unusable> {
+    let file = path.display().to_string();
+    let text = read(path, &file)?;
+    let findings = Findings::default();
+    let tokens = match Node::parse(&text) {
+        Ok(tree) => compile::tokens(&tree, site, &sources_of(path), &findings),
+        Err(fault) => {
+            findings.problem("", fault);
+            None
+        }
+    };
+    let (mut problems, _) = findings.into_parts();
+    if tokens.is_none() && problems.is_empty() {
+        problems.push(Problem {
+            place: "sites".to_owned(),
+            text: "there is no site to take a token from".to_owned(),
+        });
+    }
+    match tokens {
+        Some(tokens) if problems.is_empty() => Ok(tokens),
+        _ => Err(Unusable { file, problems }),
+    }
+}
+
+fn read(path: &Path, file: &str) -> Result<String, Unusable> {
+    std::fs::read_to_string(path).map_err(|error| Unusable {
+        file: file.to_owned(),
         problems: vec![Problem {
             place: String::new(),
             text: match error.kind() {
@@ -66,13 +100,14 @@ pub fn load(path: &Path) -> Result<Loaded, Unusable> {
                 kind => format!("the file cannot be read: {kind}"),
             },
         }],
-    })?;
-    let environment = |name: &str| std::env::var(name).ok();
-    let sources = Sources {
-        environment: &environment,
+    })
+}
+
+fn sources_of(path: &Path) -> Sources<'static> {
+    Sources {
+        environment: &|name| std::env::var(name).ok(),
         folder: path.parent().unwrap_or(Path::new("")).to_owned(),
-    };
-    load_text(&file, &text, &sources)
+    }
 }
 
 /// Compiles the text of a file named `file`, with secrets from `sources`.

@@ -23,6 +23,7 @@
 //! `config` and `proxy` never meet. `signing`, `scrub` and `policy` are the core: no engine, no
 //! runtime, no serialization, no clock, no environment, no file, no `async`. A test enforces this.
 
+pub mod cli;
 pub mod config;
 pub mod emulator;
 pub mod policy;

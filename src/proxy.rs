@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod exchange;
 pub mod failure;
+pub mod framing;
 pub mod guard;
 pub mod live;
 pub mod peer;
@@ -32,7 +33,7 @@ use self::guard::{Connection, Cut, Doors};
 use self::live::LivePolicy;
 use self::peer::Peers;
 use self::reply::{REQUEST_ID_HEADER, RefusalReply};
-use crate::policy::message::Request;
+use crate::policy::message::{self, Request};
 use crate::policy::method::OVERRIDE_HEADER;
 use crate::policy::route::Access;
 use crate::policy::{Admission, Identity, Refusal, TOKEN_HEADER, Verdict};
@@ -77,7 +78,11 @@ impl Gateway {
         let authority = header.uri.authority().map(http::uri::Authority::as_str);
         let request = Request {
             method: &header.method,
-            target: header.raw_path(),
+            target: match &head {
+                // The engine drops a fragment, and the authority of an absolute-form target.
+                Some(head) => message::target_of(head),
+                None => header.raw_path(),
+            },
             authority: authority.filter(|_| !is_h1),
             headers: &header.headers,
             version: header.version,

@@ -67,7 +67,7 @@ const FRAMING: [&str; 5] = [
     "x-deki-token",
 ];
 
-const UPWARD_NAMES: [&str; 29] = [
+const UPWARD_NAMES: [&str; 30] = [
     "apikey",
     "authorization",
     "authtoken",
@@ -79,6 +79,8 @@ const UPWARD_NAMES: [&str; 29] = [
     "forwarded",
     "front-end-https",
     "impersonateuserid",
+    // A CGI program finds it as HTTP_PROXY (httpoxy, CVE-2016-5385).
+    "proxy",
     "remote-user",
     "service-key",
     "true-client-ip",

@@ -137,7 +137,7 @@ impl SignedToken {
     }
 
     /// The token as text, for an operator who asked to see one.
-    pub fn expose(&self) -> &str {
+    pub fn as_text(&self) -> &str {
         &self.0
     }
 }
@@ -248,7 +248,7 @@ mod tests {
                 User::parse(sent, UserEncoding::Raw),
             ] {
                 let token = signer.mint(&user.unwrap(), at);
-                assert_eq!(token.expose(), expected, "{line}");
+                assert_eq!(token.as_text(), expected, "{line}");
                 assert_eq!(token.into_header_value(), expected, "{line}");
             }
             count += 1;
@@ -290,7 +290,7 @@ mod tests {
         let signer = signer(Dialect::Legacy);
         let user = User::parse("1", UserEncoding::Plain).unwrap();
         let token = signer.mint(&user, Epoch::from_unix(1));
-        let hash = token.expose().rsplit_once('_').unwrap().1.to_owned();
+        let hash = token.as_text().rsplit_once('_').unwrap().1.to_owned();
         let printed = format!("{signer:?} {token:?} {:?}", signer.opening);
         assert_eq!(
             printed,

@@ -8,6 +8,7 @@ mod sites;
 mod units;
 
 use self::settings::Settings;
+pub use self::sites::SiteTokens;
 use super::problem::Findings;
 use super::reference::Sources;
 use super::tree::{At, Node};
@@ -48,6 +49,17 @@ pub fn compile(
         .map(|named| (named.name, named.limits))
         .collect();
     Some((settings, Policy::new(routes)))
+}
+
+/// Fetches what signs for one site, or for the only one; `None`, or findings with problems in them,
+/// mean that it cannot be used.
+pub fn tokens(
+    tree: &Node,
+    site: Option<&str>,
+    sources: &Sources<'_>,
+    findings: &Findings,
+) -> Option<SiteTokens> {
+    sites::tokens(tree, site, sources, findings)
 }
 
 /// Whether a name may label a metric and stand in a log: lower-case words.

@@ -5,7 +5,7 @@
 //! parsers in a chain may take for two different messages is refused here (RFC 9112 sections 3.2,
 //! 6.1, 6.3 and 11.2; RFC 9110 sections 5.5, 7.2 and 10.1.1).
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Version};
 
@@ -108,6 +108,9 @@ impl<'a> Request<'a> {
                 return Err(Refusal::BadMessage);
             }
         }
+        if names_framing(self.headers) {
+            return Err(Refusal::BadMessage);
+        }
         // A body on these has no meaning (RFC 9110 section 9.3.1), and servers that do not read it
         // take it for the next request.
         let bodiless = matches!(*self.method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -141,6 +144,33 @@ impl<'a> Request<'a> {
         };
         let well_formed = host.parse::<Authority>().is_ok() && !host.contains('@');
         well_formed.then_some(host).ok_or(Refusal::BadMessage)
+    }
+}
+
+/// Whether `Connection` names a field that says where the message ends or whom it is for: a proxy that
+/// follows it takes that away, one that does not keeps it (RFC 9110 section 7.6.1 forbids it).
+fn names_framing(headers: &HeaderMap) -> bool {
+    let options = headers.get_all(CONNECTION).iter();
+    options
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|option| {
+            [CONTENT_LENGTH, TRANSFER_ENCODING, HOST]
+                .iter()
+                .any(|name| option.eq_ignore_ascii_case(name.as_str().as_bytes()))
+        })
+}
+
+/// The request target of an HTTP/1 header section: what stands between the two blanks of its first
+/// line (RFC 9112 section 3); nothing if that is not its shape, and nothing is no target.
+pub fn target_of(head: &[u8]) -> &[u8] {
+    // An empty line before the first one is ignored (section 2.2).
+    let mut lines = head.split(|byte| matches!(byte, b'\r' | b'\n'));
+    let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some(_), Some(target), Some(_), None) => target,
+        _ => b"",
     }
 }
 

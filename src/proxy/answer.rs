@@ -1,6 +1,6 @@
 //! An answer of the site is cleaned before it goes down.
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{StatusCode, Uri};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
@@ -37,10 +37,13 @@ pub fn clean(answer: &mut ResponseHeader, admission: &Admission) -> Result<()> {
     }
     let route = &admission.route;
     if withholds_body(admission) && !answer.status.is_informational() {
-        for name in [TRANSFER_ENCODING, CONTENT_ENCODING, LOCATION] {
+        // Any header may hold what the body would.
+        let names: Vec<_> = answer.headers.keys().cloned().collect();
+        for name in names {
             answer.remove_header(&name);
         }
         answer.insert_header(CONTENT_LENGTH, 0)?;
+        answer.insert_header(CACHE_CONTROL, "no-store")?;
         return Ok(());
     }
     let location = answer

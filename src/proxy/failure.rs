@@ -12,6 +12,7 @@ pub fn refusal(error: &Error, cut: Cut) -> Option<Refusal> {
     match cut {
         Cut::SlowPeer => return Some(Refusal::RequestTimeout),
         Cut::SlowSite => return Some(Refusal::SiteTimeout),
+        Cut::Misframed => return Some(Refusal::BadMessage),
         Cut::No => {}
     }
     match error.esource() {

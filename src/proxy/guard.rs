@@ -28,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::framing::Framing;
 use super::reply::{Format, REFUSAL_HEADER, REQUEST_ID_HEADER};
 use crate::policy::Refusal;
 use crate::policy::limit::ConnectionLimits;
@@ -231,6 +232,8 @@ pub enum Cut {
     SlowPeer,
     /// The site was too slow.
     SlowSite,
+    /// The peer sent a body whose end nobody could agree on.
+    Misframed,
 }
 
 impl Connection {
@@ -288,6 +291,7 @@ impl Connection {
         match self.cut.load(Ordering::Acquire) {
             1 => Cut::SlowPeer,
             2 => Cut::SlowSite,
+            3 => Cut::Misframed,
             _ => Cut::No,
         }
     }
@@ -369,6 +373,7 @@ pub struct Guarded {
     phase_seen: Phase,
     phase_since: Instant,
     head_bytes: u64,
+    framing: Framing,
     requests: u64,
     reading: Window,
     writing: Window,
@@ -404,6 +409,7 @@ impl Guarded {
             phase_seen: Phase::Idle,
             phase_since: now,
             head_bytes: 0,
+            framing: Framing::new(),
             requests: 0,
             reading: Window::default(),
             writing: Window::default(),
@@ -556,11 +562,25 @@ impl AsyncRead for Guarded {
             this.say_early(Refusal::HeadersTooLarge, cx);
             return Poll::Ready(Err(this.cut(Cut::SlowPeer)));
         }
+        if this.framing.is_broken() {
+            if this.phase(now) == Phase::Head {
+                this.say_early(Refusal::BadMessage, cx);
+            }
+            return Poll::Ready(Err(this.cut(Cut::Misframed)));
+        }
         let before = buf.filled().len();
         if let Poll::Ready(done) = Pin::new(&mut this.io).poll_read(cx, buf) {
             let count = buf.filled().len() - before;
             if count > 0 {
                 this.arrived(count as u64, now);
+            }
+            if this.phase_seen != Phase::Multiplexed {
+                // What is good is still read, so that the refusal finds its request.
+                let good = this.framing.feed(&buf.filled()[before..]);
+                buf.set_filled(before + good);
+                if good == 0 && count > 0 {
+                    return Poll::Ready(Err(this.cut(Cut::Misframed)));
+                }
             }
             return Poll::Ready(done);
         }

@@ -599,7 +599,7 @@ mod tests {
         let at = Epoch::from_unix(NOW);
         let token = signer.mint(&User::parse("1", UserEncoding::Plain).unwrap(), at);
         assert_eq!(
-            examine(token.expose(), &key, &secret, at).finding,
+            examine(token.as_text(), &key, &secret, at).finding,
             Finding::Valid
         );
     }
@@ -619,7 +619,7 @@ mod tests {
             let at = Epoch::from_unix(seconds);
             let parsed = User::parse(&user, UserEncoding::Plain).unwrap();
             let token = Signer::new(dialect, &key, &secret).unwrap().mint(&parsed, at);
-            let examination = examine(token.expose(), &key, &secret, at);
+            let examination = examine(token.as_text(), &key, &secret, at);
             prop_assert_eq!(examination.finding, Finding::Valid);
             prop_assert_eq!(examination.also, []);
             prop_assert_eq!(examination.user, Some(user));

@@ -45,7 +45,9 @@ pub(super) fn compile(file: &Fields<'_>) -> Option<Settings> {
             socket_address,
         )
     });
-    if let Some(taken) = admin.filter(|admin| listeners.iter().any(|one| one.address == *admin)) {
+    if let Some(taken) =
+        admin.filter(|admin| listeners.iter().any(|one| is_taken(one.address, *admin)))
+    {
         file.problem_at(
             "admin",
             format!(
@@ -80,7 +82,7 @@ fn listeners(file: &Fields<'_>) -> Vec<Listener> {
             "write an address such as 127.0.0.1:8080",
             socket_address,
         )?;
-        if seen.contains(&address) {
+        if seen.iter().any(|other| is_taken(*other, address)) {
             fields.problem_at(
                 "address",
                 "another listener has this address; remove one of them",
@@ -90,6 +92,11 @@ fn listeners(file: &Fields<'_>) -> Vec<Listener> {
         let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
         Some(Listener { address, h2c })
     })
+}
+
+/// Port 0 lets the system choose, so two of them are different.
+fn is_taken(taken: SocketAddr, wanted: SocketAddr) -> bool {
+    taken == wanted && wanted.port() != 0
 }
 
 fn limits(at: At<'_>, settings: &mut Settings) -> Option<()> {

@@ -9,17 +9,45 @@ use rustls_pki_types::pem::PemObject;
 
 use super::units::duration;
 use super::{NAME_CURE, is_name};
+use crate::config::problem::Findings;
 use crate::config::reference::Sources;
-use crate::config::tree::{At, Fields};
+use crate::config::tree::{At, Fields, Node};
 use crate::policy::origin::{OriginPattern, Origins};
 use crate::policy::site::{BrowserToken, Site, SiteAddress, Timeouts};
-use crate::signing::{Dialect, Signer, UserEncoding};
+use crate::signing::{Dialect, Secret, Signer, UserEncoding};
 
 /// A site as far as it could be compiled; `None` keeps its name known to the routes.
 pub(super) struct NamedSite {
     pub(super) name: Arc<str>,
     pub(super) site: Option<Arc<Site>>,
 }
+
+/// What signs for one site: for making and examining tokens by hand.
+#[derive(Debug)]
+pub struct SiteTokens {
+    /// The dialect it mints in.
+    pub dialect: Dialect,
+    /// How it spells user names.
+    pub user_encoding: UserEncoding,
+    /// Keys and secrets, in order of preference; at least one.
+    pub pairs: Vec<(Secret, Secret)>,
+}
+
+/// What a site may say of itself.
+const SITE_KEYS: [&str; 12] = [
+    "url",
+    "plaintext",
+    "ca",
+    "http2",
+    "dialect",
+    "user_encoding",
+    "server_tokens",
+    "browser_token",
+    "forward_address",
+    "timeouts",
+    "retries",
+    "probe_user",
+];
 
 pub(super) fn compile(file: &Fields<'_>, sources: &Sources<'_>) -> Vec<NamedSite> {
     let read = |at: At<'_>| {
@@ -45,21 +73,48 @@ pub(super) fn compile(file: &Fields<'_>, sources: &Sources<'_>) -> Vec<NamedSite
     .unwrap_or_default()
 }
 
+/// Fetches the server tokens of one site, and looks at nothing else of the file: a token can be
+/// examined before everything is right.
+pub(super) fn tokens(
+    file: &Node,
+    wanted: Option<&str>,
+    sources: &Sources<'_>,
+    findings: &Findings,
+) -> Option<SiteTokens> {
+    let at = At::new(file, "", findings);
+    let (_, sites) = at.map()?.into_iter().find(|(key, _)| *key == "sites")?;
+    let at = at.child(sites, "sites");
+    let entries = at.map()?;
+    let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
+    let found = match (wanted, &entries[..]) {
+        (Some(wanted), _) => entries.iter().find(|(name, _)| *name == wanted),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    let Some((name, node)) = found else {
+        at.problem(format!("choose one with --site: {}", names.join(", ")));
+        return None;
+    };
+    let place = crate::config::tree::join("sites", name);
+    let fields = at.child(node, &place).fields(&SITE_KEYS)?;
+    let development = fields
+        .optional("url", |at| parse_url(at.text()?).ok())
+        .is_some_and(|address| is_loopback(&address.host));
+    let pairs = fields.each("server_tokens", |at| token_halves(at, sources, development));
+    if !fields.has("server_tokens") {
+        fields.problem("server_tokens is missing; there is nothing to sign or verify with");
+    }
+    Some(SiteTokens {
+        dialect: fields.optional("dialect", dialect).unwrap_or(Dialect::Tkn),
+        user_encoding: fields
+            .optional("user_encoding", user_encoding)
+            .unwrap_or(UserEncoding::Plain),
+        pairs,
+    })
+}
+
 fn site(at: At<'_>, name: &str, sources: &Sources<'_>) -> Option<Site> {
-    let fields = at.fields(&[
-        "url",
-        "plaintext",
-        "ca",
-        "http2",
-        "dialect",
-        "user_encoding",
-        "server_tokens",
-        "browser_token",
-        "forward_address",
-        "timeouts",
-        "retries",
-        "probe_user",
-    ])?;
+    let fields = at.fields(&SITE_KEYS)?;
     super::settings::not_yet(&fields, "probe_user");
     let address = address(&fields, sources);
     let development = address
@@ -197,12 +252,17 @@ fn signer(
     sources: &Sources<'_>,
     development: bool,
 ) -> Option<Signer> {
+    let (key, secret) = token_halves(at, sources, development)?;
+    let signer = Signer::new(dialect, &key, &secret);
+    signer.map_err(|fault| at.problem(fault)).ok()
+}
+
+fn token_halves(at: At<'_>, sources: &Sources<'_>, development: bool) -> Option<(Secret, Secret)> {
     let fields = at.fields(&["key", "secret"])?;
     let cure = "write env:NAME or file:PATH";
     let key = fields.required("key", cure, |at| sources.secret(at, development));
     let secret = fields.required("secret", cure, |at| sources.secret(at, development));
-    let signer = Signer::new(dialect, &key?, &secret?);
-    signer.map_err(|fault| fields.problem(fault)).ok()
+    Some((key?, secret?))
 }
 
 fn browser_token(at: At<'_>, sources: &Sources<'_>, development: bool) -> Option<BrowserToken> {

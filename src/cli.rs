@@ -1,0 +1,197 @@
+//! The command line, one file per command.
+//!
+//! What a command has to say goes to standard output, what is wrong to standard error. Exit codes:
+//! 0 good, 1 problems or a refusal, 2 usage.
+
+pub mod check;
+mod client;
+pub mod demo;
+pub mod emulate;
+pub mod health;
+pub mod key;
+pub mod run;
+pub mod token;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::telemetry::LogFormat;
+
+/// A signing reverse proxy for the MindTouch API (NICE CXone Expert).
+///
+/// CRM integrations call it with a credential of their own; it decides whether they may and as which
+/// MindTouch user, removes what they must not send, signs with the site's server token, forwards,
+/// and cleans the answer.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    arg_required_else_help = true,
+    after_help = "See it work: countersign demo\nExit codes: 0 good, 1 problems or a refusal, 2 usage"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run(run::Run),
+    /// Say everything that is wrong with proxy.yaml
+    Check(check::Check),
+    /// Run an emulated MindTouch site, for development without one
+    Emulate(emulate::Emulate),
+    /// Start an emulated site and the gateway, make some calls, and show what came of each
+    Demo(demo::Demo),
+    /// Make keys for callers
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Make and examine MindTouch server tokens
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Ask a running gateway whether it is ready; for container health checks
+    Health(health::Health),
+}
+
+/// Which file to read.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigFile {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "proxy.yaml")]
+    pub config: PathBuf,
+}
+
+/// How events are written.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Log {
+    /// Events as text for people (on standard error) or as JSON lines for machines (on standard output)
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Json,
+    Text,
+}
+
+impl Log {
+    fn install(self) {
+        crate::telemetry::install(match self.log_format {
+            Format::Json => LogFormat::Json,
+            Format::Text => LogFormat::Text,
+        });
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should.
+    Good,
+    /// With problems, or a refusal.
+    Bad,
+}
+
+/// Runs the command that `arguments` (the program's name first) spell.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help and version are asked for and good; what cannot be printed cannot be told.
+            drop(usage.print());
+            return if usage.use_stderr() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let ended = match cli.command {
+        Command::Run(command) => {
+            // Its events go to the same place from other threads.
+            drop(out);
+            command.run()
+        }
+        Command::Emulate(command) => {
+            drop(out);
+            command.run()
+        }
+        Command::Check(command) => command.run(&mut out),
+        Command::Demo(command) => command.run(&mut out),
+        Command::Key(command) => command.run(&mut out),
+        Command::Token(command) => command.run(&mut out),
+        Command::Health(command) => command.run(&mut out),
+    };
+    match ended {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Bad) => ExitCode::FAILURE,
+        // The reader of a pipe went away, as `head` does.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(error) => {
+            complain(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says on standard error what is wrong.
+fn complain(what: impl std::fmt::Display) {
+    // Nobody is left to tell if that fails.
+    drop(writeln!(std::io::stderr(), "{what}"));
+}
+
+/// Whether standard output may be coloured: a terminal, and no NO_COLOR (no-color.org).
+fn may_colour() -> bool {
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A runtime for one command.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}
+
+/// Resolves when the program is told to stop, by SIGTERM or SIGINT; a second one ends it at once.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        complain("signals cannot be waited for; end the program with SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        complain("told to stop twice; ending at once");
+        std::process::exit(1);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

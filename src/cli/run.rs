@@ -1,0 +1,64 @@
+//! `countersign run`: the gateway, until it is told to stop.
+
+use clap::Args;
+use tracing::{info, warn};
+
+use super::{ConfigFile, Log, Outcome, complain, runtime, told_to_stop};
+use crate::config;
+use crate::server::Server;
+
+/// Run the gateway until SIGTERM or SIGINT, then finish what is under way.
+#[derive(Args, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    log: Log,
+}
+
+impl Run {
+    pub(super) fn run(self) -> std::io::Result<Outcome> {
+        self.log.install();
+        let loaded = match config::load(&self.config.config) {
+            Ok(loaded) => loaded,
+            Err(unusable) => {
+                complain(unusable);
+                return Ok(Outcome::Bad);
+            }
+        };
+        for warning in &loaded.warnings {
+            warn!(place = warning.place, "{}", warning.text);
+        }
+        raise_file_limit(loaded.settings.connections.connections_max);
+        runtime()?.block_on(async {
+            let server = match Server::bind(&loaded.settings, loaded.policy).await {
+                Ok(server) => server,
+                Err(fault) => {
+                    complain(fault);
+                    return Ok(Outcome::Bad);
+                }
+            };
+            for address in server.addresses() {
+                info!(%address, "listening");
+            }
+            if let Some(address) = server.admin_address() {
+                info!(%address, "listening for operators");
+            }
+            server.serve(told_to_stop()).await;
+            Ok(Outcome::Good)
+        })
+    }
+}
+
+/// Asks for as many open files as the limit of connections needs: each may hold one to its site.
+fn raise_file_limit(connections_max: usize) {
+    let wanted = 2 * connections_max as u64 + 256;
+    let granted = rlimit::increase_nofile_limit(wanted).unwrap_or_default();
+    if granted < wanted {
+        warn!(
+            granted,
+            wanted,
+            "this process may open fewer files than limits.connections needs; raise LimitNOFILE (systemd), --ulimit nofile (Docker) or ulimit -n, or lower the limit"
+        );
+    }
+}

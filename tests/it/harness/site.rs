@@ -1,0 +1,284 @@
+//! A site that records every request byte by byte, and answers as it is told, badly if it is told so.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{BROWSER_KEY, TOKEN_KEY, TOKEN_SECRET, token};
+
+/// A request as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub method: String,
+    pub target: String,
+    /// In their order, names as they were written.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Whether the body came whole.
+    pub is_complete: bool,
+    /// Which connection it came on.
+    pub connection: usize,
+}
+
+impl Seen {
+    /// Every value of a header.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.headers
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+            .collect()
+    }
+
+    /// Whether a header is there.
+    pub fn has(&self, name: &str) -> bool {
+        !self.all(name).is_empty()
+    }
+
+    /// The one value of a header.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        let values = self.all(name);
+        assert_eq!(values.len(), 1, "{name} stands once: {self:?}");
+        values[0]
+    }
+
+    /// The user of its one token, which is well signed.
+    #[track_caller]
+    pub fn user(&self) -> String {
+        let sent = self.header("x-deki-token");
+        let read = token::user_of(sent, TOKEN_KEY, TOKEN_SECRET);
+        read.unwrap_or_else(|| panic!("not well signed: {sent}")).0
+    }
+
+    /// Whether its one token is the browser token.
+    pub fn is_from_page(&self) -> bool {
+        self.all("x-deki-token") == [BROWSER_KEY]
+    }
+}
+
+/// What the site does with a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Writes these bytes and keeps the connection.
+    Bytes(Vec<u8>),
+    /// Writes these bytes and closes.
+    Last(Vec<u8>),
+    /// Writes these bytes, and resets the connection.
+    Reset(Vec<u8>),
+    /// Writes these bytes, and nothing more, for as long as it is asked to wait.
+    Hang(Vec<u8>),
+    /// Writes these pieces with a pause before each, then keeps the connection.
+    Drip(Duration, Vec<Vec<u8>>),
+}
+
+impl Reply {
+    /// 200 with a little XML.
+    pub fn ok() -> Self {
+        Self::with("", "<user id=\"3\"/>")
+    }
+
+    /// 200 with further header lines (each ending in CRLF) and a body.
+    pub fn with(headers: &str, body: &str) -> Self {
+        Self::status("200 OK", headers, body)
+    }
+
+    /// A status with further header lines (each ending in CRLF) and a body.
+    pub fn status(status: &str, headers: &str, body: &str) -> Self {
+        let length = body.len();
+        Self::Bytes(
+            format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            )
+            .into_bytes(),
+        )
+    }
+}
+
+type Replies = dyn Fn(&Seen) -> Reply + Send + Sync;
+
+/// A listening site.
+pub struct Site {
+    pub address: SocketAddr,
+    seen: Mutex<Vec<Seen>>,
+    connections: std::sync::atomic::AtomicUsize,
+    reply: Box<Replies>,
+}
+
+impl Site {
+    pub async fn start(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let site = Arc::new(Self {
+            address: listener.local_addr().unwrap(),
+            seen: Mutex::default(),
+            connections: std::sync::atomic::AtomicUsize::new(0),
+            reply: Box::new(reply),
+        });
+        let accepting = Arc::clone(&site);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let count = &accepting.connections;
+                let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let site = Arc::clone(&accepting);
+                tokio::spawn(async move { site.serve(stream, number).await });
+            }
+        });
+        site
+    }
+
+    /// Everything that arrived so far; it is forgotten with this.
+    pub fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+
+    /// How many requests arrived so far.
+    pub fn count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    /// How many connections were made so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// The one request that arrived.
+    #[track_caller]
+    pub fn only(&self) -> Seen {
+        let mut seen = self.take();
+        assert_eq!(seen.len(), 1, "one request arrives: {seen:?}");
+        seen.remove(0)
+    }
+
+    async fn serve(&self, mut stream: TcpStream, number: usize) {
+        let mut buffer = Vec::new();
+        while let Some(seen) = read_request(&mut stream, &mut buffer, number).await {
+            self.seen.lock().unwrap().push(seen.clone());
+            if !seen.is_complete {
+                return;
+            }
+            match (self.reply)(&seen) {
+                Reply::Bytes(bytes) => {
+                    if stream.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Reply::Last(bytes) => {
+                    drop(stream.write_all(&bytes).await);
+                    drop(stream.shutdown().await);
+                    return;
+                }
+                Reply::Reset(bytes) => {
+                    drop(stream.write_all(&bytes).await);
+                    drop(stream.set_zero_linger());
+                    return;
+                }
+                Reply::Hang(bytes) => {
+                    drop(stream.write_all(&bytes).await);
+                    // Until the gateway gives up.
+                    drop(stream.read_buf(&mut buffer).await);
+                    return;
+                }
+                Reply::Drip(pause, pieces) => {
+                    for piece in pieces {
+                        tokio::time::sleep(pause).await;
+                        if stream.write_all(&piece).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads one request with the plainest of parsers; `None` at the end of the connection.
+async fn read_request(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    connection: usize,
+) -> Option<Seen> {
+    let end = loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+    buffer.drain(..end + 4);
+    let mut lines = head.split("\r\n");
+    let mut request_line = lines.next().unwrap().split(' ');
+    let mut seen = Seen {
+        method: request_line.next().unwrap().to_owned(),
+        target: request_line.next().unwrap().to_owned(),
+        headers: lines
+            .map(|line| {
+                let (name, value) = line.split_once(':').unwrap();
+                (name.to_owned(), value.trim().to_owned())
+            })
+            .collect(),
+        body: Vec::new(),
+        is_complete: true,
+        connection,
+    };
+    assert_eq!(request_line.next(), Some("HTTP/1.1"), "{head}");
+    if seen.has("expect") {
+        drop(stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await);
+    }
+    let chunked = seen.has("transfer-encoding");
+    let length: usize = seen
+        .all("content-length")
+        .first()
+        .map_or(0, |length| length.parse().unwrap());
+    assert!(
+        !(chunked && seen.has("content-length")),
+        "two framings: {head}"
+    );
+    let body = if chunked {
+        read_chunks(stream, buffer).await
+    } else {
+        read_exactly(stream, buffer, length).await
+    };
+    seen.is_complete = body.is_some();
+    seen.body = body.unwrap_or_default();
+    Some(seen)
+}
+
+async fn read_exactly(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    length: usize,
+) -> Option<Vec<u8>> {
+    while buffer.len() < length {
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(buffer.drain(..length).collect())
+}
+
+async fn read_chunks(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = loop {
+            if let Some(end) = buffer.windows(2).position(|window| window == b"\r\n") {
+                break end;
+            }
+            if stream.read_buf(buffer).await.ok()? == 0 {
+                return None;
+            }
+        };
+        let line = String::from_utf8_lossy(&buffer[..end]).into_owned();
+        buffer.drain(..end + 2);
+        let size = usize::from_str_radix(&line, 16).unwrap();
+        body.extend(read_exactly(stream, buffer, size + 2).await?);
+        body.truncate(body.len() - 2);
+        if size == 0 {
+            return Some(body);
+        }
+    }
+}

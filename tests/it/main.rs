@@ -1,0 +1,9 @@
+//! The gateway tested from outside: real sockets on both sides, ports chosen by the system, and a
+//! site that verifies tokens with code of its own.
+
+mod harness;
+
+mod admission;
+mod cors;
+mod hostile;
+mod hygiene;
