@@ -45,6 +45,11 @@ const HEAD_BYTES_MAX: u64 = (HEADER_BYTES_MAX + TARGET_BYTES_MAX + 16 * 1024) as
 /// How long a write may make no progress at all.
 const WRITE_STALL: Duration = Duration::from_secs(60);
 
+/// How long a peer that has ended its side may go without a byte of the answer. It may only have said
+/// that it has no more to ask (RFC 9112 section 9.6), but most that do are gone for good, and the
+/// site should not work for them.
+const HALF_CLOSED_GRACE: Duration = Duration::from_secs(3);
+
 /// How many connections there are, in total and from each address.
 #[derive(Debug)]
 pub struct Doors {
@@ -378,6 +383,8 @@ pub struct Guarded {
     reading: Window,
     writing: Window,
     write_stalled_since: Option<Instant>,
+    /// Since when the peer has ended its side while it waits for an answer, or was last written to.
+    half_closed_since: Option<Instant>,
     /// Our own answer in place of the engine's.
     early: Option<Bytes>,
     _pass: Pass,
@@ -414,6 +421,7 @@ impl Guarded {
             reading: Window::default(),
             writing: Window::default(),
             write_stalled_since: None,
+            half_closed_since: None,
             early: None,
             _pass: pass,
         }
@@ -509,6 +517,14 @@ impl Guarded {
         drop(Pin::new(&mut self.io).poll_flush(cx));
     }
 
+    /// Waits with a peer that sends nothing more, and gives it up in the end.
+    fn poll_half_closed(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let since = *self.half_closed_since.get_or_insert(now);
+        let deadline = since + HALF_CLOSED_GRACE;
+        ready!(poll_timer(&mut self.read_timer, Some(deadline), cx));
+        Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+    }
+
     fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(early) = self.early.as_mut().filter(|early| early.has_remaining()) {
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, early))?;
@@ -571,6 +587,9 @@ impl AsyncRead for Guarded {
         let before = buf.filled().len();
         if let Poll::Ready(done) = Pin::new(&mut this.io).poll_read(cx, buf) {
             let count = buf.filled().len() - before;
+            if count == 0 && done.is_ok() && this.phase(now) == Phase::Answer {
+                return this.poll_half_closed(now, cx);
+            }
             if count > 0 {
                 this.arrived(count as u64, now);
             }
@@ -645,6 +664,9 @@ impl Guarded {
         let now = Instant::now();
         if let Poll::Ready(done) = polled {
             self.write_stalled_since = None;
+            if self.half_closed_since.is_some() {
+                self.half_closed_since = Some(now);
+            }
             if let Ok(count) = &done {
                 self.writing.moved(*count as u64, now);
                 // While the peer was slow to take bytes, the site could not show life.

@@ -5,5 +5,8 @@ mod harness;
 
 mod admission;
 mod cors;
+mod faults;
 mod hostile;
 mod hygiene;
+mod limits;
+mod stopping;
