@@ -47,8 +47,8 @@ pub const TOKEN_SECRET: &str = "0dead5ec2e70dead5ec2e70dead5ec2e70dead5ec2e70dea
 /// The published key of the emulator's browser token. Development only: no real site knows it.
 pub const BROWSER_KEY: &str = "b20c5e2de7e10b20c5e2de7e10b20c5e2de7e10b20c5e2de7e10b20c5e2de7e1";
 
-/// How the site is set up.
-#[derive(Clone, Debug)]
+/// How the site is set up. It holds a secret, so it cannot be printed.
+#[derive(Clone)]
 pub struct Options {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -195,3 +195,6 @@ impl std::fmt::Debug for Site {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests;

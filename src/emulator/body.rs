@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,16 +18,24 @@ use super::denial::Denial;
 /// The body of a request, read once and counted.
 pub(super) struct Intake {
     body: Incoming,
-    received: u64,
+    received: Arc<AtomicU64>,
 }
 
 impl Intake {
-    pub(super) const fn new(body: Incoming) -> Self {
-        Self { body, received: 0 }
+    pub(super) fn new(body: Incoming) -> Self {
+        Self {
+            body,
+            received: Arc::default(),
+        }
     }
 
-    pub(super) const fn received(&self) -> u64 {
-        self.received
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// The count as it goes on, for whoever outlives the body.
+    pub(super) fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
     }
 
     /// The next piece, or nothing at the end.
@@ -33,7 +43,8 @@ impl Intake {
         while let Some(frame) = self.body.frame().await {
             let frame = frame.map_err(|_| Denial::bad_request("the body broke off"))?;
             if let Ok(data) = frame.into_data() {
-                self.received += data.len() as u64;
+                self.received
+                    .fetch_add(data.len() as u64, Ordering::Relaxed);
                 return Ok(Some(data));
             }
         }
@@ -54,7 +65,7 @@ impl Intake {
 
     /// Reads on to the end, so that the connection can be used again; gives up on very long bodies.
     pub(super) async fn discard(&mut self) {
-        while self.received < DISCARDED_BYTES_MAX && matches!(self.chunk().await, Ok(Some(_))) {}
+        while self.received() < DISCARDED_BYTES_MAX && matches!(self.chunk().await, Ok(Some(_))) {}
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Received {
     /// The effective method.
     pub(super) method: Method,
     pub(super) path: String,
+    /// The host in the target: HTTP/2 has it there.
+    pub(super) authority: Option<String>,
     pub(super) parameters: Parameters,
     pub(super) headers: HeaderMap,
     pub(super) now: Moment,
@@ -37,6 +39,7 @@ impl Received {
             .or_else(|| self.header("x-forwarded-host"))
             .and_then(|hosts| hosts.split([',', ' ']).next())
             .or_else(|| self.header("host"))
+            .or(self.authority.as_deref())
             .unwrap_or("localhost");
         let https = self.parameters.first("dream.in.scheme") == Some("https")
             || self.header("front-end-https") == Some("On");

@@ -176,8 +176,8 @@ impl Element {
 /// Text, map and list are all there is: to the API every value is a string.
 enum Value {
     Text(String),
-    Map(Vec<(String, Value)>),
-    List(Vec<Value>),
+    Map(Vec<(String, Self)>),
+    List(Vec<Self>),
 }
 
 /// Escapes what has a meaning in text and in attributes; XML 1.0 has no way to write other control

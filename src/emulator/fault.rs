@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::LOCATION;
+use http::header::{HeaderValue, LOCATION, RETRY_AFTER};
 
 use super::answer::Answer;
 use super::body::{Body, Source};
@@ -16,7 +16,7 @@ use super::parameters::Parameters;
 /// | parameter | effect |
 /// |---|---|
 /// | `emulate.delay=MS` | waits before the head of the answer |
-/// | `emulate.status=NNN` | that status, with an error document |
+/// | `emulate.status=NNN` | that status, with an error document; 429 and 503 with `Retry-After` |
 /// | `emulate.exception=1` | 500 with a stack trace |
 /// | `emulate.redirect=URL` | 302 to that address |
 /// | `emulate.bytes=N` | N zero bytes |
@@ -90,7 +90,15 @@ impl Faults {
     pub(super) fn answer(&self) -> Result<Option<Answer>, Denial> {
         Ok(Some(match &self.instead {
             None => return Ok(None),
-            Some(Instead::Status(status)) => Denial::emulated(*status).into(),
+            Some(Instead::Status(status)) => {
+                let answer: Answer = Denial::emulated(*status).into();
+                match *status {
+                    StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                        answer.with_header(RETRY_AFTER, HeaderValue::from_static("1"))
+                    }
+                    _ => answer,
+                }
+            }
             Some(Instead::Exception) => exception(),
             Some(Instead::Redirect(to)) => {
                 Answer::empty(StatusCode::FOUND).with_text(LOCATION, to)?

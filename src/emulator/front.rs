@@ -10,7 +10,6 @@ use http::header::{
 };
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tracing::info;
 
 use super::Site;
 use super::answer::Answer;
@@ -21,7 +20,7 @@ use super::denial::Denial;
 use super::endpoints;
 use super::fault::Faults;
 use super::identity::{Asking, Credentials, TOKEN_HEADER, nonce};
-use super::journal::{Arrival, TokenSeen};
+use super::journal::{Arrival, Recording, TokenSeen};
 use super::parameters::Parameters;
 use super::token::admits;
 use super::wiki::User;
@@ -38,6 +37,7 @@ pub(super) async fn answer(site: Arc<Site>, request: Request<Incoming>) -> Respo
     let received = Received {
         method: effective_method(&parts.method, &parts.headers, &parameters),
         path: parts.uri.path().to_owned(),
+        authority: parts.uri.authority().map(ToString::to_string),
         now: Moment::now(site.options.clock_skew_seconds),
         headers: parts.headers,
         parameters,
@@ -45,11 +45,20 @@ pub(super) async fn answer(site: Arc<Site>, request: Request<Incoming>) -> Respo
     };
     let identified = received.identify();
     let seen = Seen::by(&identified, &received);
+    let arrival = Arrival {
+        method: parts.method.to_string(),
+        target: target.to_owned(),
+        headers: received.recorded_headers(seen.token),
+        status: 0,
+        user: seen.user.as_ref().map(|user| user.name.clone()),
+        token: seen.token,
+        body_bytes: 0,
+    };
+    let recording = Recording::new(received.site.journal.clone(), arrival, body.counter());
     let (answered, faults) = received.respond(identified, &mut body).await;
     let mut response = received.formatted(answered);
     // A method that was overridden leaves the server no reason to leave the body out.
-    let overridden = received.method == Method::HEAD && parts.method != Method::HEAD;
-    if overridden {
+    if received.method == Method::HEAD && parts.method != Method::HEAD {
         *response.body_mut() = Body::empty();
     }
     let mut response = response.map(|body| faults.spoil(body));
@@ -58,24 +67,7 @@ pub(super) async fn answer(site: Arc<Site>, request: Request<Incoming>) -> Respo
     if received.header("expect").is_none() {
         body.discard().await;
     }
-    let arrival = Arrival {
-        method: parts.method.to_string(),
-        target: target.to_owned(),
-        headers: received.recorded_headers(seen.token),
-        status: response.status().as_u16(),
-        user: seen.user.map(|user| user.name),
-        token: seen.token,
-        body_bytes: body.received(),
-    };
-    info!(
-        method = arrival.method,
-        path = received.path,
-        status = arrival.status,
-        user = arrival.user.as_deref(),
-        token = %arrival.token,
-        "arrival"
-    );
-    received.site.journal.record(arrival);
+    recording.answered(response.status().as_u16());
     response
 }
 
@@ -208,9 +200,13 @@ impl Received {
             headers.append(name, value);
         }
         if let Some(origin) = self.admitted_origin() {
-            let yes = HeaderValue::from_static("true");
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+            // The vendor's client knows that only a valid token brings this one.
+            let trusted = matches!(seen.token, TokenSeen::Server | TokenSeen::Browser);
+            if trusted || self.method == Method::OPTIONS {
+                let yes = HeaderValue::from_static("true");
+                headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+            }
             let exposed = HeaderValue::from_static("X-Deki-Session");
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
             headers.append(VARY, HeaderValue::from_static("Origin"));

@@ -66,7 +66,7 @@ impl Credentials<'_> {
                 seen: TokenSeen::Server,
                 named: Some(user),
             }),
-            Token::Browser if self.from_allowed_page(allowed_hosts) => Ok(Asking {
+            Token::Browser if self.on_allowed_page(allowed_hosts) => Ok(Asking {
                 user: self
                     .without_token(wiki)?
                     .unwrap_or_else(|| wiki.anonymous()),
@@ -79,7 +79,7 @@ impl Credentials<'_> {
 
     /// Without an `Origin`, a header that any program can send makes up for it: the hole through
     /// which browser tokens are used by servers in production.
-    fn from_allowed_page(&self, allowed_hosts: &[String]) -> bool {
+    fn on_allowed_page(&self, allowed_hosts: &[String]) -> bool {
         match self.header(ORIGIN.as_str()) {
             Some(origin) => admits(allowed_hosts, origin),
             None => ["x-requested-with", "x-deki-requested-with"]

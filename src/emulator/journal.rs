@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::info;
 
 /// The last thousand requests; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +32,7 @@ impl Journal {
         self.entries().is_empty()
     }
 
-    pub(super) fn record(&self, arrival: Arrival) {
+    fn record(&self, arrival: Arrival) {
         let mut entries = self.entries();
         if entries.len() == ARRIVALS_MAX {
             entries.pop_front();
@@ -52,13 +55,13 @@ pub struct Arrival {
     pub target: String,
     /// Names in lower case, in the order received. In the place of the token stands its verdict.
     pub headers: Vec<(String, String)>,
-    /// What the site answered.
+    /// What the site answered; 0 if the caller left before that.
     pub status: u16,
     /// Whom the site took the caller for: a user's name, also `Anonymous`; nobody if it refused.
     pub user: Option<String>,
     /// Which token came.
     pub token: TokenSeen,
-    /// How many bytes of the body arrived before the answer began.
+    /// How many bytes of the body arrived before the answer began, or the caller left.
     pub body_bytes: u64,
 }
 
@@ -83,6 +86,47 @@ impl fmt::Display for TokenSeen {
             Self::Browser => "browser",
             Self::Refused => "refused",
         })
+    }
+}
+
+/// An arrival that is recorded in any case: once it is answered, or when the connection goes away
+/// before. So no request that was ever sent twice looks as if it came once.
+pub(super) struct Recording {
+    journal: Journal,
+    arrival: Option<Arrival>,
+    received: Arc<AtomicU64>,
+}
+
+impl Recording {
+    pub(super) const fn new(journal: Journal, arrival: Arrival, received: Arc<AtomicU64>) -> Self {
+        Self {
+            journal,
+            arrival: Some(arrival),
+            received,
+        }
+    }
+
+    pub(super) fn answered(mut self, status: u16) {
+        if let Some(arrival) = &mut self.arrival {
+            arrival.status = status;
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if let Some(mut arrival) = self.arrival.take() {
+            arrival.body_bytes = self.received.load(Ordering::Relaxed);
+            info!(
+                method = arrival.method,
+                path = arrival.target.split('?').next(),
+                status = arrival.status,
+                user = arrival.user.as_deref(),
+                token = %arrival.token,
+                "arrival"
+            );
+            self.journal.record(arrival);
+        }
     }
 }
 

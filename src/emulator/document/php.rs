@@ -41,11 +41,11 @@ mod tests {
     #[test]
     fn php_counts_bytes_and_keeps_the_root() {
         let expected = concat!(
-            r#"a:1:{s:4:"page";a:9:{s:3:"@id";s:1:"7";s:12:"@draft.state";s:8:"inactive";"#,
-            r#"s:5:"Upper";s:0:"";s:8:"contents";a:2:{s:5:"@href";s:2:"/x";s:5:"#text";s:0:"";}"#,
+            r#"a:1:{s:4:"page";a:10:{s:3:"@id";s:1:"7";s:12:"@draft.state";s:8:"inactive";"#,
+            r##"s:5:"Upper";s:0:"";s:8:"contents";a:2:{s:5:"@href";s:2:"/x";s:5:"#text";s:0:"";}"##,
             r#"s:12:"date.created";s:29:"Mon, 05 Oct 2015 18:44:27 GMT";s:5:"empty";s:0:"";"#,
             r#"s:4:"mark";a:1:{s:5:"@only";s:0:"";}"#,
-            r#"s:4:"path";a:2:{s:4:"@seo";s:4:"true";s:5:"#text";s:5:"Café";}"#,
+            r##"s:4:"path";a:2:{s:4:"@seo";s:4:"true";s:5:"#text";s:5:"Café";}"##,
             r#"s:3:"tag";a:2:{i:0;s:3:"one";i:1;s:3:"two";}s:5:"title";s:15:"Café <&> "tea"";}}"#,
         );
         assert_eq!(String::from_utf8(sample().to_php()).unwrap(), expected);

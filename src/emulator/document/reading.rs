@@ -1,7 +1,7 @@
 //! XML that callers send, read into the same tree the answers are made of.
 
-use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 
 use super::{Element, Node};
 
@@ -53,7 +53,7 @@ impl Element {
         let mut element = Self::new(start.name().as_ref());
         for attribute in start.attributes() {
             let attribute = attribute.ok()?;
-            let value = attribute.unescape_value().ok()?;
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0).ok()?;
             element = element.attribute(attribute.key.as_ref(), value);
         }
         Some(element)

@@ -30,6 +30,7 @@ pub(super) fn answer(call: Call<'_>, rest: &[&str]) -> Result<Answer, Denial> {
             let found = found.ok_or_else(|| Denial::missing("user"))?;
             Ok(Answer::document(user(&call, &found)))
         }
+        ([reference, _], [_, "password"]) => password(&call, &decode(reference, Plus::Literal)),
         _ => Err(Denial::missing("resource")),
     }
 }
@@ -92,19 +93,32 @@ fn authenticate(mut call: Call<'_>) -> Result<Answer, Denial> {
     if call.asking.user.is_anonymous() {
         return Err(Denial::unauthenticated());
     }
-    let id = call.asking.user.id;
-    let session = format!("{id}_{}_{}", call.now().compact(), nonce());
-    call.wiki().open_session(session.clone(), id);
-    let cookie = format!("authtoken=\"{session}\"; Path=/; HttpOnly");
-    let cookie = HeaderValue::try_from(cookie).expect("digits and quotes can be sent");
-    let answer = Answer::bytes("text/plain; charset=utf-8", session.into());
-    let answer = answer.with_header(SET_COOKIE, cookie);
+    let answer = open_session(&call, call.asking.user.id);
     match call.parameter("redirect") {
         Some(to) => answer
             .with_status(StatusCode::FOUND)
             .with_text(LOCATION, to),
         None => Ok(answer),
     }
+}
+
+/// A new password is not kept, but its answer is the one that matters: a session.
+fn password(call: &Call<'_>, reference: &str) -> Result<Answer, Denial> {
+    call.method_of(&[Method::PUT])?;
+    let found = call.wiki().user_called(reference).map(|user| user.id);
+    let id = found.ok_or_else(|| Denial::missing("user"))?;
+    if id != call.asking.user.id || id == User::ANONYMOUS {
+        call.must_be_admin()?;
+    }
+    Ok(open_session(call, id))
+}
+
+fn open_session(call: &Call<'_>, id: u32) -> Answer {
+    let session = format!("{id}_{}_{}", call.now().compact(), nonce());
+    call.wiki().open_session(session.clone(), id);
+    let cookie = format!("authtoken=\"{session}\"; Path=/; HttpOnly");
+    let cookie = HeaderValue::try_from(cookie).expect("digits and quotes can be sent");
+    Answer::bytes("text/plain; charset=utf-8", session.into()).with_header(SET_COOKIE, cookie)
 }
 
 /// The document of a user.
