@@ -2,9 +2,10 @@
 //!
 //! `new_ctx` pins the policy; `request_filter` decides; `upstream_peer` chooses;
 //! `upstream_request_filter` scrubs, then signs, again for every attempt; `upstream_response_filter`
-//! scrubs; `response_filter` adds CORS headers; `fail_to_proxy` answers; `logging` records. This is
-//! the one place that reads the wall clock.
+//! scrubs; `response_filter` adds CORS headers; `fail_to_proxy` answers; `logging` records. The
+//! wall clock is read in `sign`, and nowhere else.
 
+mod admit;
 pub mod answer;
 pub mod exchange;
 pub mod failure;
@@ -13,15 +14,15 @@ pub mod guard;
 pub mod live;
 pub mod peer;
 pub mod reply;
+mod sign;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Version;
-use http::header::{EXPECT, HOST};
+use http::header::EXPECT;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -33,15 +34,12 @@ use self::guard::{Connection, Cut, Doors};
 use self::live::LivePolicy;
 use self::peer::Peers;
 use self::reply::{REQUEST_ID_HEADER, RefusalReply};
-use crate::policy::message::{self, Request};
-use crate::policy::method::OVERRIDE_HEADER;
 use crate::policy::route::Access;
-use crate::policy::{Admission, Identity, Refusal, TOKEN_HEADER, Verdict};
+use crate::policy::{Identity, Refusal, Verdict};
 use crate::scrub::{self, Upward};
-use crate::signing::Epoch;
 use crate::telemetry::{Record, Telemetry};
 use crate::watch::Watch;
-use crate::watch::breaker::{Health, Trial};
+use crate::watch::breaker::Health;
 
 /// Attempts the engine may make; a site's own `retries` is the lower limit.
 pub const ATTEMPTS_MAX: usize = 6;
@@ -70,64 +68,6 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Decides, and takes leave for what may pass.
-    fn decide(&self, session: &Session, exchange: &mut Exchange) -> Verdict {
-        let header = session.req_header();
-        let is_h1 = matches!(header.version, Version::HTTP_11 | Version::HTTP_10);
-        let head = is_h1.then(|| session.to_h1_raw());
-        let authority = header.uri.authority().map(http::uri::Authority::as_str);
-        let request = Request {
-            method: &header.method,
-            target: match &head {
-                // The engine drops a fragment, and the authority of an absolute-form target.
-                Some(head) => message::target_of(head),
-                None => header.raw_path(),
-            },
-            authority: authority.filter(|_| !is_h1),
-            headers: &header.headers,
-            version: header.version,
-            has_body: exchange.has_body,
-            head: head.as_deref(),
-        };
-        let decision = exchange.policy.decide(&request);
-        exchange.found = decision.found;
-        decision.verdict
-    }
-
-    /// The next stage of an admitted request: its caller has budget and its site is up, or not.
-    fn take_leave(&self, exchange: &Exchange, admission: Admission) -> Stage {
-        let budgets = &self.watch.budgets;
-        let mut leaves = Vec::new();
-        if let Some(caller) = &exchange.found.caller {
-            match budgets.of_caller(caller) {
-                Ok(leave) => leaves.extend(leave),
-                Err(e) => return Stage::Refused(e.refusal, Some(e.retry_after)),
-            }
-        }
-        if let Some(origin) = &exchange.found.sharing.origin {
-            match budgets.of_origin(origin.as_bytes()) {
-                Ok(leave) => leaves.push(leave),
-                Err(e) => return Stage::Refused(e.refusal, Some(e.retry_after)),
-            }
-        }
-        let Some(watched) = self.watch.site(&admission.route.site) else {
-            return Stage::Refused(Refusal::SiteUnreachable, None);
-        };
-        // Asked last: whoever is let through a breaker that is half open is its one probe.
-        match Trial::begin(&watched.breaker) {
-            Ok(trial) => {
-                let admission = Box::new(admission);
-                Stage::Admitted {
-                    admission,
-                    leaves,
-                    trial,
-                    answering: false,
-                }
-            }
-            Err(pause) => Stage::Refused(Refusal::SiteUnavailable, Some(pause)),
-        }
-    }
-
     /// Answers with a refusal, in place of whatever the exchange was about to do.
     async fn refuse(
         &self,
@@ -155,54 +95,11 @@ impl Gateway {
         Ok(())
     }
 
-    /// Sets what the site is sent beside what the caller sent; the token last, so that nothing can
-    /// shadow it.
-    fn sign(&self, header: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
-        let admission = exchange.admission()?;
-        let site = &admission.route.site;
-        let internal = |why: &'static str| Error::explain(ErrorType::InternalError, why);
-        header.set_raw_path(admission.target.as_bytes())?;
-        header.insert_header(HOST, site.address.authority())?;
-        header.insert_header(REQUEST_ID_HEADER, &exchange.request_id)?;
-        if admission.method.by_header {
-            header.insert_header(OVERRIDE_HEADER, admission.method.effective.as_str())?;
-        }
-        if let Some(connection) = exchange
-            .connection
-            .as_ref()
-            .filter(|_| site.forwards_address)
-        {
-            let address = connection.peer.ip().to_canonical().to_string();
-            header.insert_header("X-Forwarded-For", address)?;
-        }
-        let token = match &admission.identity {
-            Identity::User(user) => {
-                let signer = site
-                    .signers
-                    .first()
-                    .ok_or_else(|| internal("no server token"))?;
-                signer.mint(user, now()).into_header_value()
-            }
-            Identity::Page => {
-                let token = site.browser_token.as_ref();
-                token.ok_or_else(|| internal("no browser token"))?.header()
-            }
-        };
-        header.remove_header(&TOKEN_HEADER);
-        header.insert_header("X-Deki-Token", token)
-    }
-
     /// Whether another attempt may be made after one that failed.
     fn may_retry(&self, exchange: &Exchange) -> bool {
         let admission = exchange.admission();
         admission.is_ok_and(|admission| exchange.attempts <= admission.route.site.retries_max)
     }
-}
-
-/// The wall clock.
-fn now() -> Epoch {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Epoch::from_unix(since.map_or(0, |time| time.as_secs()))
 }
 
 /// The connection a session runs on.

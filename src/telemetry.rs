@@ -9,8 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::info;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use crate::policy::Refusal;
 
@@ -24,37 +26,54 @@ pub enum LogFormat {
 }
 
 /// Installs the subscriber of this process; the variable `COUNTERSIGN_LOG` overrides what is shown
-/// (`warn`, `info,countersign=debug`, …).
-///
-/// The engine's own events are cut to warnings, and its complaints about single connections are
-/// left out: a port scan would write them, and the exchange is recorded here anyway.
+/// (`warn`, `countersign::telemetry=off`, …).
 pub fn install(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| {
-        EnvFilter::new("info,pingora_core=off,pingora_proxy=off,h2=off,rustls=off")
-    });
-    let writer = match format {
-        LogFormat::Json => BoxMakeWriter::new(std::io::stdout),
-        LogFormat::Text => BoxMakeWriter::new(std::io::stderr),
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
+    let filter = std::env::var("COUNTERSIGN_LOG").unwrap_or_default();
     let installed = match format {
-        LogFormat::Json => builder
+        LogFormat::Json => {
+            tracing::subscriber::set_global_default(subscriber(format, &filter, std::io::stdout))
+        }
+        LogFormat::Text => {
+            tracing::subscriber::set_global_default(subscriber(format, &filter, std::io::stderr))
+        }
+    };
+    // A second call, from a test, keeps the first subscriber.
+    drop(installed);
+}
+
+/// A subscriber that writes this program's events to `writer`: those that `filter` lets through, or
+/// from `info` up where it is empty or cannot be read.
+///
+/// Events of other crates are never written, whatever the filter says. The engine's hold whole
+/// header sections and targets with their queries; what there is to know of an exchange is in its
+/// record.
+pub fn subscriber<W>(format: LogFormat, filter: &str, writer: W) -> impl tracing::Subscriber
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse_lossy(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let layer = match format {
+        LogFormat::Json => layer
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .try_init(),
-        LogFormat::Text => builder
+            .boxed(),
+        LogFormat::Text => layer
             .with_ansi(
                 std::io::IsTerminal::is_terminal(&std::io::stderr())
-                    && std::env::var_os("NO_COLOR").is_none(),
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             )
-            .try_init(),
+            .boxed(),
     };
-    // A second call, from a test, keeps the first subscriber.
-    drop(installed);
+    let ours = filter_fn(|metadata| metadata.target().starts_with(env!("CARGO_CRATE_NAME")));
+    tracing_subscriber::registry()
+        .with(layer)
+        .with(filter)
+        .with(ours)
 }
 
 /// What is recorded of one exchange.

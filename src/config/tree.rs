@@ -39,13 +39,19 @@ impl Node {
         if text.len() > FILE_BYTES_MAX {
             return Err("the file is larger than 1 MiB; it holds rules, not data".to_owned());
         }
+        let is_empty = text
+            .lines()
+            .all(|line| line.trim().is_empty() || line.starts_with('#'));
+        if is_empty {
+            return Err("the file is empty; it needs listeners, sites and routes".to_owned());
+        }
         serde_yaml::from_str(text).map_err(|error| match error.location() {
             Some(at) => format!(
                 "line {}, column {}: this is not YAML that can be read; check the indentation, the quotes and that no tag (!) or anchor is used",
                 at.line(),
                 at.column()
             ),
-            None => "this is not one YAML document; check that the file is not empty, holds no second document (---) and no tag (!)".to_owned(),
+            None => "this is not one YAML document; check that the file holds no second document (---) and no tag (!)".to_owned(),
         })
     }
 

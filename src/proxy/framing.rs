@@ -56,9 +56,9 @@ const LINE_BYTES_KEPT: usize = 128;
 /// Longest line with a chunk's size, and longest line behind the last chunk.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
-impl Framing {
+impl Default for Framing {
     /// Before the first request.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             state: State::Head,
             line: Vec::with_capacity(LINE_BYTES_KEPT),
@@ -68,7 +68,9 @@ impl Framing {
             blanks: Some(0),
         }
     }
+}
 
+impl Framing {
     /// Reads on; returns how many of the bytes are good: all of them, or those before the first one
     /// that is not.
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
@@ -225,12 +227,12 @@ mod tests {
 
     /// How much of `body` passes behind a header section that announces chunks.
     fn check(body: &str, good: usize) {
-        let mut framing = Framing::new();
+        let mut framing = Framing::default();
         assert_eq!(framing.feed(CHUNKED.as_bytes()), CHUNKED.len());
         assert_eq!(framing.feed(body.as_bytes()), good, "{body:?}");
         assert_eq!(framing.is_broken(), good < body.len(), "{body:?}");
         // Whatever the pieces are that it comes in.
-        let mut framing = Framing::new();
+        let mut framing = Framing::default();
         framing.feed(CHUNKED.as_bytes());
         let passed: usize = body
             .bytes()
@@ -277,7 +279,7 @@ mod tests {
     #[test]
     fn request_lines() {
         let check = |head: &str, good: usize| {
-            assert_eq!(Framing::new().feed(head.as_bytes()), good, "{head:?}");
+            assert_eq!(Framing::default().feed(head.as_bytes()), good, "{head:?}");
         };
         let good = "\r\n\r\nGET / HTTP/1.1\r\nHost: x y z\r\n\r\nGET /\r\n\r\n";
         check(good, good.len());
@@ -295,7 +297,7 @@ mod tests {
 
     #[test]
     fn lengths() {
-        let mut framing = Framing::new();
+        let mut framing = Framing::default();
         let request = "PUT / HTTP/1.1\r\nCONTENT-LENGTH:   10  \r\n\r\n\r\n\r\n5\r\n\r\nxGET / HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n\r\n";
         let good = framing.feed(request.as_bytes());
         assert_eq!(
@@ -304,7 +306,7 @@ mod tests {
             "the body is over where its length says"
         );
         for value in ["", "x", "-1", "1 1", "99999999999999999999"] {
-            let mut framing = Framing::new();
+            let mut framing = Framing::default();
             let head = format!("PUT / HTTP/1.1\r\nContent-Length: {value}\r\n\r\n");
             assert_eq!(
                 framing.feed(format!("{head}x").as_bytes()),
@@ -317,7 +319,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_we_write_ourselves_passes(bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..5)) {
-            let mut framing = Framing::new();
+            let mut framing = Framing::default();
             for body in &bodies {
                 let mut bytes = CHUNKED.as_bytes().to_vec();
                 for chunk in body.chunks(7) {

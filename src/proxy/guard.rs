@@ -6,13 +6,15 @@
 //! windows of waiting, so that neither a burst at first nor a slow site counts for or against the
 //! peer. What the engine answers on its own, before any filter runs, is replaced by our refusal.
 
-use std::collections::HashMap;
+pub mod connection;
+pub mod doors;
+
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,13 +30,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use self::connection::Phase;
+pub use self::connection::{Connection, Cut};
+pub use self::doors::{Doors, Pass};
 use super::framing::Framing;
-use super::reply::{Format, REFUSAL_HEADER, REQUEST_ID_HEADER};
 use crate::policy::Refusal;
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::message::HEADER_BYTES_MAX;
 use crate::policy::target::TARGET_BYTES_MAX;
-use crate::telemetry::{Record, Telemetry};
 
 /// What HTTP/2 by prior knowledge begins with (RFC 9113 section 3.4).
 const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -49,281 +52,6 @@ const WRITE_STALL: Duration = Duration::from_secs(60);
 /// that it has no more to ask (RFC 9112 section 9.6), but most that do are gone for good, and the
 /// site should not work for them.
 const HALF_CLOSED_GRACE: Duration = Duration::from_secs(3);
-
-/// How many connections there are, in total and from each address.
-#[derive(Debug)]
-pub struct Doors {
-    limits: ConnectionLimits,
-    open: AtomicUsize,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
-    telemetry: Arc<Telemetry>,
-    ids: RequestIds,
-}
-
-impl Doors {
-    /// Doors that nobody has come through yet.
-    pub fn new(limits: ConnectionLimits, telemetry: Arc<Telemetry>) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            open: AtomicUsize::new(0),
-            by_address: Mutex::default(),
-            telemetry,
-            ids: RequestIds::new(),
-        })
-    }
-
-    /// Lets a connection in; `None` if there are too many.
-    pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Pass> {
-        let address = group(peer.ip());
-        let mut by_address = self
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let total = self.open.load(Ordering::Relaxed);
-        let here = by_address.get(&address).copied().unwrap_or_default();
-        if total >= self.limits.connections_max || here >= self.limits.per_address_max {
-            drop(by_address);
-            self.telemetry.connection_refused();
-            return None;
-        }
-        by_address.insert(address, here + 1);
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Some(Pass {
-            doors: Arc::clone(self),
-            address,
-        })
-    }
-
-    /// How many connections are open.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// The limits.
-    pub fn limits(&self) -> &ConnectionLimits {
-        &self.limits
-    }
-
-    /// An id for a request.
-    pub fn request_id(&self) -> String {
-        self.ids.next()
-    }
-
-    /// Records a request that no filter ever saw, and makes its answer.
-    fn refuse_early(&self, refusal: Refusal) -> Bytes {
-        let request_id = self.request_id();
-        let (body, media_type) = Format::Xml.document(refusal, &request_id);
-        let status = refusal.status();
-        self.telemetry.record(&Record {
-            request_id: &request_id,
-            status: status.as_u16(),
-            refusal: Some(refusal),
-            answer_bytes: body.len() as u64,
-            ..Record::default()
-        });
-        let head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nVary: Origin\r\n{REFUSAL_HEADER}: {}\r\n{REQUEST_ID_HEADER}: {request_id}\r\nConnection: close\r\n\r\n",
-            status.as_u16(),
-            status.canonical_reason().unwrap_or("Error"),
-            body.len(),
-            refusal.code(),
-        );
-        [head.as_bytes(), &body].concat().into()
-    }
-}
-
-/// An IPv6 address counts as its /64, which is what one household or one machine is given.
-fn group(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
-    }
-}
-
-/// A connection's leave to be open; given back when dropped.
-#[derive(Debug)]
-pub struct Pass {
-    doors: Arc<Doors>,
-    address: IpAddr,
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut by_address = self
-            .doors
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.address);
-            }
-        }
-        self.doors.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Ids that no two requests of one process, and hardly two of any, share.
-#[derive(Debug)]
-struct RequestIds {
-    process: u64,
-    count: AtomicU64,
-}
-
-impl RequestIds {
-    fn new() -> Self {
-        let mut random = [0; 8];
-        if getrandom::fill(&mut random).is_err() {
-            // Then ids of two processes may collide, which only makes logs harder to read.
-            random = std::process::id()
-                .to_le_bytes()
-                .repeat(2)
-                .try_into()
-                .unwrap_or_default();
-        }
-        Self {
-            process: u64::from_le_bytes(random),
-            count: AtomicU64::new(0),
-        }
-    }
-
-    fn next(&self) -> String {
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        format!("{:016x}{count:08x}", self.process)
-    }
-}
-
-/// What the stream and the exchanges on it tell each other.
-#[derive(Debug)]
-pub struct Connection {
-    /// The peer's address.
-    pub peer: SocketAddr,
-    phase: AtomicU8,
-    /// Milliseconds after `opened` by which the site must have given another sign of life; 0 for
-    /// never.
-    site_deadline_ms: AtomicU64,
-    opened: Instant,
-    cut: AtomicU8,
-    expects_continue: AtomicBool,
-}
-
-/// What a connection is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Phase {
-    /// For a request, or the first one.
-    Idle,
-    /// For the rest of a header section.
-    Head,
-    /// For the body of a request.
-    Body,
-    /// For the site.
-    Answer,
-    /// HTTP/2: the engine's own idle timeout counts.
-    Multiplexed,
-}
-
-/// Why the guard ended a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Cut {
-    /// It did not.
-    No,
-    /// The peer was too slow.
-    SlowPeer,
-    /// The site was too slow.
-    SlowSite,
-    /// The peer sent a body whose end nobody could agree on.
-    Misframed,
-}
-
-impl Connection {
-    fn new(peer: SocketAddr) -> Arc<Self> {
-        Arc::new(Self {
-            peer,
-            phase: AtomicU8::new(Phase::Idle as u8),
-            site_deadline_ms: AtomicU64::new(0),
-            opened: Instant::now(),
-            cut: AtomicU8::new(Cut::No as u8),
-            expects_continue: AtomicBool::new(false),
-        })
-    }
-
-    /// A request's header section has been read; `with_body` if a body follows, which the peer may
-    /// hold back until it is told to go on if it `expects_continue`.
-    pub fn exchange_began(&self, with_body: bool, expects_continue: bool) {
-        if self.phase() == Phase::Multiplexed {
-            return;
-        }
-        self.site_deadline_ms.store(0, Ordering::Release);
-        self.expects_continue
-            .store(expects_continue, Ordering::Release);
-        self.set(if with_body {
-            Phase::Body
-        } else {
-            Phase::Answer
-        });
-    }
-
-    /// The request has been read to its end.
-    pub fn body_ended(&self) {
-        if self.phase() == Phase::Body {
-            self.set(Phase::Answer);
-        }
-    }
-
-    /// The site must give another sign of life within `time`.
-    pub fn await_site(&self, time: Duration) {
-        let deadline = self.opened.elapsed() + time;
-        self.site_deadline_ms
-            .store(millis(deadline), Ordering::Release);
-    }
-
-    /// The exchange is over.
-    pub fn exchange_ended(&self) {
-        if self.phase() != Phase::Multiplexed {
-            self.site_deadline_ms.store(0, Ordering::Release);
-            self.set(Phase::Idle);
-        }
-    }
-
-    /// Whether the guard ended it, and because of whom.
-    pub fn cut(&self) -> Cut {
-        match self.cut.load(Ordering::Acquire) {
-            1 => Cut::SlowPeer,
-            2 => Cut::SlowSite,
-            3 => Cut::Misframed,
-            _ => Cut::No,
-        }
-    }
-
-    fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            1 => Phase::Head,
-            2 => Phase::Body,
-            3 => Phase::Answer,
-            4 => Phase::Multiplexed,
-            _ => Phase::Idle,
-        }
-    }
-
-    fn set(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
-    }
-
-    fn site_deadline(&self) -> Option<Instant> {
-        let ms = self.site_deadline_ms.load(Ordering::Acquire);
-        (ms > 0).then(|| self.opened + Duration::from_millis(ms))
-    }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Measures how fast bytes come while we wait for them.
 #[derive(Debug, Default)]
@@ -416,7 +144,7 @@ impl Guarded {
             phase_seen: Phase::Idle,
             phase_since: now,
             head_bytes: 0,
-            framing: Framing::new(),
+            framing: Framing::default(),
             requests: 0,
             reading: Window::default(),
             writing: Window::default(),
@@ -759,41 +487,6 @@ impl GetSocketDigest for Guarded {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn limits() -> ConnectionLimits {
-        ConnectionLimits {
-            connections_max: 3,
-            per_address_max: 2,
-            ..ConnectionLimits::default()
-        }
-    }
-
-    #[test]
-    fn doors_are_bounded_and_given_back() {
-        let doors = Doors::new(limits(), Arc::default());
-        let from = |text: &str| doors.admit(text.parse().unwrap());
-        let first = from("192.0.2.1:1").unwrap();
-        let _second = from("[::ffff:192.0.2.1]:2").unwrap();
-        assert!(
-            from("192.0.2.1:3").is_none(),
-            "an address has its own limit, however it is written"
-        );
-        let _third = from("192.0.2.2:1").unwrap();
-        assert!(from("192.0.2.3:1").is_none(), "the total is limited");
-        drop(first);
-        assert_eq!(doors.open(), 2);
-        assert!(from("192.0.2.3:1").is_some());
-    }
-
-    #[test]
-    fn an_ipv6_household_is_one_address() {
-        let doors = Doors::new(limits(), Arc::default());
-        let from = |text: &str| doors.admit(text.parse().unwrap());
-        let _first = from("[2001:db8::1]:1").unwrap();
-        let _second = from("[2001:db8::ffff:2]:1").unwrap();
-        assert!(from("[2001:db8::3]:1").is_none());
-        assert!(from("[2001:db8:0:1::3]:1").is_some());
-    }
 
     #[test]
     fn a_window_of_waiting() {

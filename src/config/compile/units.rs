@@ -41,6 +41,10 @@ pub(super) fn bytes(at: At<'_>, most: u64) -> Option<u64> {
 }
 
 fn quantity(at: At<'_>, units: &[(&str, u64)], cure: &str) -> Option<u64> {
+    if at.is_number() {
+        at.problem(cure);
+        return None;
+    }
     let text = at.text()?;
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

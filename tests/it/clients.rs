@@ -1,0 +1,130 @@
+//! Clients as people write them for the MindTouch API, in four languages: each works with the site
+//! directly, signing for itself, and through the gateway with its base address and its credential
+//! changed, nothing else.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use countersign::emulator::{Emulator, Options, TOKEN_KEY, TOKEN_SECRET, TokenSeen};
+
+use crate::harness::{API_KEY, Gateway, ROUTES, within};
+
+/// Whether a program is there; says loudly if a test cannot do its work without it.
+fn is_there(program: &str) -> bool {
+    let found = Command::new(program)
+        .arg(if program == "openssl" { "version" } else { "--version" })
+        .stdin(Stdio::null())
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !found {
+        eprintln!(
+            "CLIENT TEST NOT RUN: {program} is not installed; make test installs it as root on Debian"
+        );
+        assert!(
+            std::env::var_os("COUNTERSIGN_REQUIRE_CLIENTS").is_none(),
+            "{program} is required here"
+        );
+    }
+    found
+}
+
+async fn check(program: &str, script: &str) {
+    // A shell need not know --version, and is always there.
+    if program != "sh" && !is_there(program) {
+        return;
+    }
+    let emulator = Emulator::bind(Options {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let (site, journal) = (emulator.local_addr(), emulator.journal());
+    tokio::spawn(emulator.serve(std::future::pending()));
+    let gateway = gateway(site).await;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/clients")
+        .join(script);
+    let run = |base: String, credential: &'static str| {
+        let mut command = Command::new(program);
+        command
+            .arg(&script)
+            .env("BASE", base)
+            .env("CREDENTIAL", credential)
+            .env("API_KEY", API_KEY)
+            .env("TOKEN_KEY", TOKEN_KEY)
+            .env("TOKEN_SECRET", TOKEN_SECRET)
+            .env_remove("http_proxy")
+            .env_remove("HTTP_PROXY")
+            .env_remove("ALL_PROXY")
+            .stdin(Stdio::null());
+        async move {
+            let ended = within(tokio::task::spawn_blocking(move || command.output())).await;
+            ended.unwrap().expect("it runs")
+        }
+    };
+    for (base, credential) in [
+        (format!("http://{site}/@api/deki"), "token"),
+        (format!("http://{site}/@api/deki"), "legacy"),
+        (
+            format!("http://{}/work/@api/deki", gateway.address),
+            "api_key",
+        ),
+    ] {
+        drop(journal.take());
+        let output = run(base, credential).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{program} with {credential}: {said}"
+        );
+        let arrivals = journal.take();
+        assert!(arrivals.len() >= 5, "{program}: {arrivals:?}");
+        for arrival in &arrivals {
+            assert!(
+                matches!(arrival.token, TokenSeen::Server),
+                "{program}: {arrival:?}"
+            );
+            assert_eq!(
+                arrival.user.as_deref(),
+                Some("crm-bot"),
+                "{program}: {arrival:?}"
+            );
+        }
+    }
+}
+
+async fn gateway(site: std::net::SocketAddr) -> Gateway {
+    let text = format!("{ROUTES}  - {{ name: work, mount: /work, site: emulated, token: server, callers: [crm], allow: [search, read-pages, write-pages, read-files, write-files, whoami] }}\n")
+        .replace("callers:\n  crm:", "  emulated:\n    url: http://@SITE@\n    server_tokens: [{ key: env:EMULATED_KEY, secret: env:EMULATED_SECRET }]\ncallers:\n  crm:");
+    Gateway::start(&text, site).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shell_with_curl_and_openssl() {
+    if is_there("curl") && is_there("openssl") {
+        check("sh", "client.sh").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_with_requests() {
+    let has_requests = Command::new("python3")
+        .args(["-c", "import requests"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if has_requests || is_there("python3-requests") {
+        check("python3", "client.py").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node() {
+    check("node", "client.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn php_with_curl() {
+    check("php", "client.php").await;
+}

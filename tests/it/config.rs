@@ -1,0 +1,210 @@
+//! Files that cannot be used: the exact text an operator reads.
+//!
+//! Each `tests/fixtures/config/bad/NAME.yaml` stands beside `NAME.txt`, what `countersign check` says
+//! of it. With `BLESS=1` in the environment the texts are written anew; read the difference before
+//! you commit it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use countersign::config;
+use countersign::config::reference::Sources;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config")
+}
+
+/// The environment of the fixtures, and files in a folder of their own.
+fn load(text: &str, folder: &Path) -> Result<config::Loaded, config::Unusable> {
+    let environment = |name: &str| match name {
+        "KEY" | "SECRET" | "BROWSER" => Some(format!("canary-{}", name.to_lowercase())),
+        "EMPTY" => Some(String::new()),
+        "MULTILINE" => Some("canary\ncanary".to_owned()),
+        _ => None,
+    };
+    let sources = Sources {
+        environment: &environment,
+        folder: folder.to_owned(),
+    };
+    config::load_text("proxy.yaml", text, &sources)
+}
+
+/// Secret files with modes that a repository cannot keep.
+fn folder_with_secrets() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, mode) in [("private", 0o600), ("group", 0o640), ("public", 0o644)] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "canary-from-a-file\n").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    std::fs::write(folder.path().join("binary"), [0xff, 0xfe]).unwrap();
+    std::fs::set_permissions(
+        folder.path().join("binary"),
+        std::fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
+    folder
+}
+
+#[test]
+fn bad_files_say_everything_that_is_wrong() {
+    let folder = folder_with_secrets();
+    let mut count = 0;
+    for entry in std::fs::read_dir(fixtures().join("bad")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        count += 1;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let said = match load(&text, folder.path()) {
+            Ok(_) => panic!("{} is usable", path.display()),
+            Err(unusable) => {
+                format!("{unusable}\n").replace(folder.path().to_str().unwrap(), "FOLDER")
+            }
+        };
+        assert!(
+            !said.contains("canary"),
+            "{}: a value is repeated: {said}",
+            path.display()
+        );
+        let beside = path.with_extension("txt");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&beside, &said).unwrap();
+        }
+        let expected = std::fs::read_to_string(&beside).unwrap_or_default();
+        assert_eq!(said, expected, "{}", path.display());
+    }
+    assert!(count >= 20, "{count} bad files");
+}
+
+#[test]
+fn good_files_warn_of_what_is_odd() {
+    let folder = folder_with_secrets();
+    for entry in std::fs::read_dir(fixtures().join("good")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let loaded = load(&text, folder.path())
+            .unwrap_or_else(|unusable| panic!("{}: {unusable}", path.display()));
+        let said: String = loaded
+            .warnings
+            .iter()
+            .map(|warning| format!("{warning}\n"))
+            .collect();
+        let beside = path.with_extension("txt");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&beside, &said).unwrap();
+        }
+        assert_eq!(
+            said,
+            std::fs::read_to_string(&beside).unwrap_or_default(),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn the_example_can_be_used_as_it_is() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml");
+    let loaded = config::load(&example).unwrap_or_else(|unusable| panic!("{unusable}"));
+    assert_eq!(loaded.warnings, [], "and without a warning");
+    let emulator = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("deploy/emulator")
+            .join(name);
+        std::fs::read_to_string(path).unwrap().trim_end().to_owned()
+    };
+    assert_eq!(emulator("token_key"), countersign::emulator::TOKEN_KEY);
+    assert_eq!(
+        emulator("token_secret"),
+        countersign::emulator::TOKEN_SECRET
+    );
+    assert_eq!(emulator("browser_key"), countersign::emulator::BROWSER_KEY);
+}
+
+#[test]
+fn every_default_in_the_example_is_the_default() {
+    let example =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml")).unwrap();
+    let example = example
+        .replace("file:deploy/emulator/", "env:")
+        .replace("token_key", "KEY")
+        .replace("token_secret", "SECRET")
+        .replace("browser_key", "BROWSER");
+    // Every commented default, taken in: the file must stay usable and mean the same.
+    let mut spelt_out = String::new();
+    for line in example.lines() {
+        let trimmed = line.trim_start();
+        let indent = &line[..line.len() - trimmed.len()];
+        let is_default = [
+            "h2c:",
+            "http2:",
+            "plaintext:",
+            "forward_address:",
+            "retries:",
+            "timeouts:",
+            "limits:",
+            "body_max:",
+            "report_only:",
+            "  connections",
+            "  header_",
+            "  idle_",
+            "  body_",
+            "  drain_",
+            "  per_origin",
+        ]
+        .iter()
+        .any(|key| {
+            trimmed
+                .strip_prefix("# ")
+                .is_some_and(|rest| rest.starts_with(key))
+        });
+        if is_default {
+            spelt_out.push_str(&format!(
+                "{indent}{}\n",
+                trimmed.strip_prefix("# ").unwrap()
+            ));
+        } else {
+            spelt_out.push_str(&format!("{line}\n"));
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (short, long) = (
+        load(&example, folder.path()),
+        load(&spelt_out, folder.path()),
+    );
+    let short = short.unwrap_or_else(|unusable| panic!("{unusable}"));
+    let long = long.unwrap_or_else(|unusable| panic!("{unusable}\n{spelt_out}"));
+    assert!(spelt_out.contains("\n  drain_timeout: 30s"), "{spelt_out}");
+    assert_eq!(
+        format!("{:?}", short.settings),
+        format!("{:?}", long.settings)
+    );
+    let routes = |loaded: &config::Loaded| {
+        let mut routes: Vec<_> = loaded
+            .policy
+            .routes()
+            .map(|route| {
+                format!(
+                    "{:?}",
+                    (
+                        &route.name,
+                        &route.site.timeouts,
+                        route.site.retries_max,
+                        route.site.forwards_address,
+                        &route.site.address,
+                        route.body_bytes_max,
+                        route.report_only
+                    )
+                )
+            })
+            .collect();
+        routes.sort();
+        routes
+    };
+    assert_eq!(routes(&short), routes(&long));
+}
