@@ -12,7 +12,11 @@ use crate::harness::{API_KEY, Gateway, ROUTES, within};
 /// Whether a program is there; says loudly if a test cannot do its work without it.
 fn is_there(program: &str) -> bool {
     let found = Command::new(program)
-        .arg(if program == "openssl" { "version" } else { "--version" })
+        .arg(if program == "openssl" {
+            "version"
+        } else {
+            "--version"
+        })
         .stdin(Stdio::null())
         .output()
         .is_ok_and(|output| output.status.success());
