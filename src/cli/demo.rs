@@ -176,21 +176,18 @@ impl Stage {
 /// What came of a call, in one line.
 fn told(answer: &Answer, arrivals: Option<&[Arrival]>) -> String {
     let mut line = match answer.header("x-countersign-refusal") {
-        "" => format!("{} answered", answer.status),
-        code => format!("{} refused: {code}", answer.status),
+        "" => answer.status.to_string(),
+        code => format!("{} {code}", answer.status),
     };
     match arrivals {
         None => {}
         Some([]) => line.push_str("; nothing reached the site"),
         Some(arrivals) => {
             for arrival in arrivals {
-                line.push_str(&format!(
-                    "; the site got {} {} with {}, as {}",
-                    arrival.method,
-                    arrival.target,
-                    calls::token_name(arrival),
-                    arrival.user.as_deref().unwrap_or("nobody"),
-                ));
+                line.push_str("; reached the site with ");
+                line.push_str(calls::token_name(arrival));
+                line.push_str(", as ");
+                line.push_str(arrival.user.as_deref().unwrap_or("nobody"));
             }
         }
     }
