@@ -12,7 +12,7 @@ pub struct ConnectionLimits {
     pub per_address_max: usize,
     /// From the first byte of a request to the end of its header section.
     pub header_timeout: Duration,
-    /// That a connection is kept without a request.
+    /// That a connection is kept without a request, be it before the first one or between two.
     pub idle_timeout: Duration,
     /// Least rate of a body in bytes a second, in either direction, while we wait for the caller.
     pub body_bytes_per_second_min: u64,

@@ -107,7 +107,6 @@ pub struct Guarded {
     phase_since: Instant,
     head_bytes: u64,
     framing: Framing,
-    requests: u64,
     reading: Window,
     writing: Window,
     write_stalled_since: Option<Instant>,
@@ -145,7 +144,6 @@ impl Guarded {
             phase_since: now,
             head_bytes: 0,
             framing: Framing::default(),
-            requests: 0,
             reading: Window::default(),
             writing: Window::default(),
             write_stalled_since: None,
@@ -164,7 +162,6 @@ impl Guarded {
             self.reading = Window::default();
             if phase == Phase::Idle {
                 self.head_bytes = 0;
-                self.requests += 1;
             }
         }
         phase
@@ -200,10 +197,6 @@ impl Guarded {
         let phase = self.phase(now);
         let limits = *self.doors.limits();
         match phase {
-            // Who has never sent a request has as long as for a header section.
-            Phase::Idle if self.requests == 0 => {
-                self.until(self.phase_since + limits.header_timeout, now)
-            }
             Phase::Idle => self.until(self.phase_since + limits.idle_timeout, now),
             Phase::Head => self.until(self.phase_since + limits.header_timeout, now),
             Phase::Body if self.connection.expects_continue.load(Ordering::Acquire) => Ok(None),

@@ -22,3 +22,4 @@ mod leaks;
 mod limits;
 mod stopping;
 mod tidy;
+mod weight;
