@@ -16,6 +16,7 @@ mod commands;
 mod config;
 mod cors;
 mod faults;
+mod fuzz;
 mod hostile;
 mod hygiene;
 mod leaks;
