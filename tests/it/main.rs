@@ -18,6 +18,7 @@ mod cors;
 mod faults;
 mod fuzz;
 mod hostile;
+mod http2;
 mod hygiene;
 mod leaks;
 mod limits;
