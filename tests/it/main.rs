@@ -24,4 +24,5 @@ mod leaks;
 mod limits;
 mod stopping;
 mod tidy;
+mod tls;
 mod weight;
