@@ -10,8 +10,8 @@ use pingora::{Error, ErrorType, Result};
 use super::Gateway;
 use super::exchange::Exchange;
 use super::reply::REQUEST_ID_HEADER;
+use crate::policy::Identity;
 use crate::policy::method::OVERRIDE_HEADER;
-use crate::policy::{Identity, TOKEN_HEADER};
 use crate::signing::Epoch;
 
 impl Gateway {
@@ -48,7 +48,6 @@ impl Gateway {
                 token.ok_or_else(|| internal("no browser token"))?.header()
             }
         };
-        header.remove_header(&TOKEN_HEADER);
         header.insert_header("X-Deki-Token", token)
     }
 }

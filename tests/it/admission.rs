@@ -360,6 +360,10 @@ async fn refusals_are_the_apis_own_error_documents() {
     assert_eq!(xml.header("cache-control"), "no-store");
     for (target, accept) in [
         ("/crm/@api/deki/users/current?dream.out.format=json", "*/*"),
+        (
+            "/crm/@api/deki/users/current?DREAM.out.%66ormat=JSON",
+            "*/*",
+        ),
         ("/crm/@api/deki/users/current", "application/json"),
     ] {
         let json = rig

@@ -13,7 +13,7 @@ async fn what_is_under_way_finishes() {
     let rig = Rig::with(ROUTES, |seen| {
         if seen.target.contains("slow") {
             Reply::Drip(
-                Duration::from_secs(1),
+                Duration::from_millis(2500),
                 vec![b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow".to_vec()],
             )
         } else {
