@@ -32,7 +32,7 @@ pub fn compile(
     let file = At::new(tree, "", findings).fields(&known)?;
     let settings = settings::compile(&file);
     let sites = sites::compile(&file, sources);
-    let callers = callers::compile(&file);
+    let callers = callers::compile(&file, sources);
     let catalogue = capabilities::compile(&file);
     let routes = routes::compile(
         &file,

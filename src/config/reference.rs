@@ -35,6 +35,23 @@ impl Sources<'_> {
         cleaned.map_err(|fault| at.problem(fault)).ok()
     }
 
+    /// The text at `at`, or what it refers to: for what is no secret, but differs from one
+    /// deployment of the same file to the next.
+    pub fn plain(&self, at: &At<'_>) -> Option<String> {
+        let text = at.text()?;
+        let found = if let Some(name) = text.strip_prefix("env:") {
+            self.environment(name)
+        } else if let Some(path) = text.strip_prefix("file:") {
+            read_file(&self.folder.join(path))
+        } else {
+            return Some(text.to_owned());
+        };
+        found
+            .map(|text| text.trim().to_owned())
+            .map_err(|fault| at.problem(fault))
+            .ok()
+    }
+
     /// Reads the file that the reference at `at` names, of something that is no secret.
     pub fn public_file(&self, at: At<'_>) -> Option<Vec<u8>> {
         let Some(path) = at.text()?.strip_prefix("file:") else {

@@ -18,6 +18,9 @@ fn fixtures() -> PathBuf {
 fn load(text: &str, folder: &Path) -> Result<config::Loaded, config::Unusable> {
     let environment = |name: &str| match name {
         "KEY" | "SECRET" | "BROWSER" => Some(format!("canary-{}", name.to_lowercase())),
+        "SITE" => Some("acme.mindtouch.us".to_owned()),
+        "DIGEST" => Some("0123456789abcdef".repeat(4)),
+        "EMULATED" => Some(countersign::emulator::TOKEN_KEY.to_owned()),
         "EMPTY" => Some(String::new()),
         "MULTILINE" => Some("canary\ncanary".to_owned()),
         _ => None,
@@ -37,6 +40,8 @@ fn folder_with_secrets() -> tempfile::TempDir {
         std::fs::write(&path, "canary-from-a-file\n").unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
+    let digest = format!("{}\n", "fedcba9876543210".repeat(4));
+    std::fs::write(folder.path().join("digest"), digest).unwrap();
     std::fs::write(folder.path().join("binary"), [0xff, 0xfe]).unwrap();
     std::fs::set_permissions(
         folder.path().join("binary"),

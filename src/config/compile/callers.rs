@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::settings::{not_yet, request_limits};
 use super::{NAME_CURE, is_name};
+use crate::config::reference::Sources;
 use crate::config::tree::{At, Fields, join};
 use crate::policy::caller::{Caller, KeyDigest};
 use crate::policy::limit::RequestLimits;
@@ -17,11 +18,11 @@ pub(super) struct NamedCaller {
     pub(super) limits: RequestLimits,
 }
 
-pub(super) fn compile(file: &Fields<'_>) -> Vec<NamedCaller> {
+pub(super) fn compile(file: &Fields<'_>, sources: &Sources<'_>) -> Vec<NamedCaller> {
     let read = |at: At<'_>| {
         let callers = at.map()?.into_iter().map(|(name, node)| {
             let place = join(at.place(), name);
-            caller(at.child(node, &place), name)
+            caller(at.child(node, &place), name, sources)
         });
         Some(callers.collect::<Vec<_>>())
     };
@@ -30,7 +31,7 @@ pub(super) fn compile(file: &Fields<'_>) -> Vec<NamedCaller> {
     callers
 }
 
-fn caller(at: At<'_>, name: &str) -> NamedCaller {
+fn caller(at: At<'_>, name: &str, sources: &Sources<'_>) -> NamedCaller {
     let mut named = NamedCaller {
         name: name.into(),
         caller: None,
@@ -55,7 +56,7 @@ fn caller(at: At<'_>, name: &str) -> NamedCaller {
         not_yet(&fields, key);
     }
     let has_other = later[..4].iter().any(|key| fields.has(key));
-    let keys = fields.optional("api_key", api_key);
+    let keys = fields.optional("api_key", |at| api_key(at, sources));
     if !fields.has("api_key") && !has_other {
         fields.problem(format!(
             "api_key is missing; run countersign key new {} and paste what it prints",
@@ -80,7 +81,7 @@ fn caller(at: At<'_>, name: &str) -> NamedCaller {
     named
 }
 
-fn api_key(at: At<'_>) -> Option<Vec<KeyDigest>> {
+fn api_key(at: At<'_>, sources: &Sources<'_>) -> Option<Vec<KeyDigest>> {
     let fields = at.fields(&["sha256"])?;
     fields.required(
         "sha256",
@@ -93,19 +94,19 @@ fn api_key(at: At<'_>) -> Option<Vec<KeyDigest>> {
                     .enumerate()
                     .filter_map(|(index, node)| {
                         let place = format!("{}[{index}]", at.place());
-                        digest(at.child(node, &place))
+                        digest(at.child(node, &place), sources)
                     })
                     .collect();
                 (digests.len() == list.len()).then_some(digests)
             } else {
-                digest(at).map(|digest| vec![digest])
+                digest(at, sources).map(|digest| vec![digest])
             }
         },
     )
 }
 
-fn digest(at: At<'_>) -> Option<KeyDigest> {
-    let digest = KeyDigest::from_hex(at.text()?);
+fn digest(at: At<'_>, sources: &Sources<'_>) -> Option<KeyDigest> {
+    let digest = KeyDigest::from_hex(&sources.plain(&at)?);
     if digest.is_none() {
         at.problem("a digest is 64 hexadecimal digits in quotes; run countersign key new NAME, and never write the key itself here");
     }

@@ -322,7 +322,10 @@ pub(super) fn check_use(
     };
     let example = KeyDigest::from_hex(EXAMPLE_DIGEST.trim());
     let compiled = || sites.iter().filter_map(|named| named.site.as_ref());
-    let earnest = compiled().any(|site| !is_loopback(&site.address.host));
+    let earnest = sites.iter().any(|named| {
+        let host = named.site.as_ref().map(|site| &site.address.host);
+        !named.is_emulated && host.is_some_and(|host| !is_loopback(host))
+    });
     for named in callers.iter().filter(|named| named.caller.is_some()) {
         if !is_called(&named.name) {
             file.warning_at(

@@ -20,7 +20,12 @@ use crate::signing::{Dialect, Secret, Signer, UserEncoding};
 pub(super) struct NamedSite {
     pub(super) name: Arc<str>,
     pub(super) site: Option<Arc<Site>>,
+    /// Whether all that opens it is the emulator's published token, which opens no real site.
+    pub(super) is_emulated: bool,
 }
+
+/// The key of the emulator's server token.
+const EMULATED_KEY: &str = include_str!("../../../deploy/emulator/token_key");
 
 /// What signs for one site: for making and examining tokens by hand.
 #[derive(Debug)]
@@ -57,10 +62,12 @@ pub(super) fn compile(file: &Fields<'_>, sources: &Sources<'_>) -> Vec<NamedSite
             if !is_name(name) {
                 at.problem(NAME_CURE);
             }
-            let site = site(at, name, sources).map(Arc::new);
+            let mut is_emulated = true;
+            let site = site(at, name, sources, &mut is_emulated).map(Arc::new);
             NamedSite {
                 name: name.into(),
                 site,
+                is_emulated,
             }
         });
         Some(sites.collect())
@@ -98,7 +105,7 @@ pub(super) fn tokens(
     let place = crate::config::tree::join("sites", name);
     let fields = at.child(node, &place).fields(&SITE_KEYS)?;
     let development = fields
-        .optional("url", |at| parse_url(at.text()?).ok())
+        .optional("url", |at| parse_url(&url_text(&at, sources)?).ok())
         .is_some_and(|address| is_loopback(&address.host));
     let pairs = fields.each("server_tokens", |at| token_halves(at, sources, development));
     if !fields.has("server_tokens") {
@@ -113,7 +120,7 @@ pub(super) fn tokens(
     })
 }
 
-fn site(at: At<'_>, name: &str, sources: &Sources<'_>) -> Option<Site> {
+fn site(at: At<'_>, name: &str, sources: &Sources<'_>, is_emulated: &mut bool) -> Option<Site> {
     let fields = at.fields(&SITE_KEYS)?;
     super::settings::not_yet(&fields, "probe_user");
     let address = address(&fields, sources);
@@ -125,8 +132,12 @@ fn site(at: At<'_>, name: &str, sources: &Sources<'_>) -> Option<Site> {
         .optional("user_encoding", user_encoding)
         .unwrap_or(UserEncoding::Plain);
     let signers = fields.each("server_tokens", |at| {
-        signer(at, dialect, sources, development)
+        let (key, secret) = token_halves(at, sources, development)?;
+        *is_emulated &= key.matches(EMULATED_KEY.trim_end().as_bytes());
+        let signer = Signer::new(dialect, &key, &secret);
+        signer.map_err(|fault| at.problem(fault)).ok()
     });
+    *is_emulated &= !signers.is_empty();
     let browser_token = fields.optional("browser_token", |at| {
         browser_token(at, sources, development)
     });
@@ -156,7 +167,7 @@ fn address(fields: &Fields<'_>, sources: &Sources<'_>) -> Option<SiteAddress> {
     let ca = fields.optional("ca", |at| authorities(at, sources));
     let h2 = fields.optional("http2", |at| at.flag()).unwrap_or(true);
     fields.required("url", "write the site's address, such as https://acme.mindtouch.us", |at| {
-        let fault = match parse_url(at.text()?) {
+        let fault = match parse_url(&url_text(&at, sources)?) {
             Ok(mut address) => {
                 let open = !address.tls && !plaintext && !is_loopback(&address.host);
                 address.ca = ca;
@@ -191,6 +202,17 @@ fn authorities(at: At<'_>, sources: &Sources<'_>) -> Option<Arc<[Vec<u8>]>> {
         );
     }
     found.map(Arc::from)
+}
+
+/// A site's url as it stands, or from where `env:` or `file:` says, where a bare host name means https.
+fn url_text(at: &At<'_>, sources: &Sources<'_>) -> Option<String> {
+    let text = sources.plain(at)?;
+    let is_bare = at.text().is_some_and(|written| written != text) && !text.contains("://");
+    Some(if is_bare {
+        format!("https://{text}")
+    } else {
+        text
+    })
 }
 
 fn parse_url(text: &str) -> Result<SiteAddress, &'static str> {
@@ -244,17 +266,6 @@ pub(super) fn is_loopback(host: &str) -> bool {
         || host
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback())
-}
-
-fn signer(
-    at: At<'_>,
-    dialect: Dialect,
-    sources: &Sources<'_>,
-    development: bool,
-) -> Option<Signer> {
-    let (key, secret) = token_halves(at, sources, development)?;
-    let signer = Signer::new(dialect, &key, &secret);
-    signer.map_err(|fault| at.problem(fault)).ok()
 }
 
 fn token_halves(at: At<'_>, sources: &Sources<'_>, development: bool) -> Option<(Secret, Secret)> {
