@@ -45,7 +45,7 @@ def call_until_stopped(delay_ms):
             connection.close()
 
 
-threads = [threading.Thread(target=call_until_stopped, args=(delay,)) for delay in [0] * 8 + [300] * 8]
+threads = [threading.Thread(target=call_until_stopped, args=(delay,)) for delay in [60] * 8 + [400] * 8]
 for thread in threads:
     thread.start()
 time.sleep(2)

@@ -53,7 +53,10 @@ impl Run {
 /// Asks for as many open files as the limit of connections needs: each may hold one to its site.
 fn raise_file_limit(connections_max: usize) {
     let wanted = 2 * connections_max as u64 + 256;
-    let granted = rlimit::increase_nofile_limit(wanted).unwrap_or_default();
+    // Where asking is forbidden, what was granted before still holds.
+    let granted = rlimit::increase_nofile_limit(wanted)
+        .or_else(|_| rlimit::Resource::NOFILE.get_soft())
+        .unwrap_or_default();
     if granted < wanted {
         warn!(
             granted,
