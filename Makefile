@@ -13,7 +13,6 @@ demo: prerequisites ## an emulated site, the gateway, and a dozen calls with wha
 
 test: prerequisites browser ## every test, with real clients and a real browser where they can be installed
 	$(CARGO) test --locked
-	$(CARGO) test --locked --doc
 
 check: prerequisites ## format, lints, documentation, and that the benches build
 	$(CARGO) fmt --check

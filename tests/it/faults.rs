@@ -68,6 +68,28 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
+async fn a_name_that_nobody_has() {
+    let site = "127.0.0.1:1".parse().unwrap();
+    let text = impatient().replace("url: http://@SITE@", "url: https://nobody.invalid");
+    let gateway = Gateway::start(&text, site).await;
+    gateway
+        .send(get(TARGET, ""))
+        .await
+        .refused(502, "site_unreachable");
+    let mut operator = crate::harness::Wire::open(gateway.admin.unwrap()).await;
+    operator
+        .write("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    let answer = operator.answer().await;
+    assert_eq!(answer.status, 503);
+    assert!(
+        answer.text().contains("\"resolved\":false"),
+        "{}",
+        answer.text()
+    );
+}
+
+#[tokio::test]
 async fn the_breaker_opens_and_closes() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
