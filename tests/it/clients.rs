@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use countersign::emulator::{Emulator, Options, TOKEN_KEY, TOKEN_SECRET, TokenSeen};
 
-use crate::harness::{API_KEY, Gateway, ROUTES, within};
+use crate::harness::{API_KEY, Gateway, ROUTES, not_run, within};
 
 /// Whether a program is there; says loudly if a test cannot do its work without it.
 fn is_there(program: &str) -> bool {
@@ -21,9 +21,9 @@ fn is_there(program: &str) -> bool {
         .output()
         .is_ok_and(|output| output.status.success());
     if !found {
-        eprintln!(
-            "CLIENT TEST NOT RUN: {program} is not installed; make test installs it as root on Debian"
-        );
+        not_run(&format!(
+            "a test of clients needs {program}; make test installs it as root on Debian"
+        ));
         assert!(
             std::env::var_os("COUNTERSIGN_REQUIRE_CLIENTS").is_none(),
             "{program} is required here"

@@ -187,3 +187,11 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// Says loudly that a test did not do its work; past the capture of a test's output, which shows
+/// nothing of tests that pass.
+pub fn not_run(what: &str) {
+    use std::io::Write;
+    let line = format!("\nNOT RUN: {what}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
