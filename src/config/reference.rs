@@ -48,6 +48,12 @@ impl Sources<'_> {
         };
         found
             .map(|text| text.trim().to_owned())
+            .and_then(|text| {
+                if text.is_empty() {
+                    return Err("what this refers to is empty".to_owned());
+                }
+                Ok(text)
+            })
             .map_err(|fault| at.problem(fault))
             .ok()
     }
