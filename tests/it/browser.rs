@@ -24,7 +24,10 @@ const CRM: &str = "https://crm.example.com";
 const SEARCH: &str = "https://gateway.test/widget/@api/deki/site/query?q=x";
 
 /// What the site says of itself, against which the gateway's word must stand.
-const SITE_HEADERS: &str = "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: *\r\nX-Deki-Session: s1\r\nETag: \"e1\"\r\nX-Hidden: yes\r\nSet-Cookie: authtoken=1_7_canary; Path=/; Secure; SameSite=None\r\n";
+const SITE_HEADERS: &str = "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: *\r\nX-Deki-Session: s1\r\nETag: \"e1\"\r\nX-Hidden: yes\r\n";
+
+/// A session of the site, which a browser would keep and send from every page.
+const SITE_COOKIE: &str = "Set-Cookie: authtoken=1_7_canary; Path=/; Secure; SameSite=None\r\n";
 
 /// Fetches `argument.address` as `argument.init` says, and tells everything a page can learn.
 const FETCH: &str = "
@@ -55,16 +58,17 @@ struct Scene {
 impl Scene {
     /// Sets it; `None` where no browser is installed.
     async fn set() -> Option<Self> {
-        let rig = Rig::with(ROUTES, |seen| match seen.header("origin") {
-            // What the site would do without the gateway.
-            origin if seen.all("host") == ["site.test"] => Reply::with(
-                &format!("Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\nSet-Cookie: authtoken=1_7_canary; Path=/; Secure; SameSite=None\r\n"),
-                "<a/>",
-            ),
-            _ if seen.target.contains("cacheable") => {
-                Reply::with("Cache-Control: max-age=3600\r\n", "<kept/>")
+        let rig = Rig::with(ROUTES, |seen| {
+            if seen.all("host") == ["site.example.com"] {
+                // What the site would do without the gateway.
+                let origin = seen.header("origin");
+                let headers = format!("{SITE_COOKIE}Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\n");
+                return Reply::with(&headers, "<user id=\"3\"/>");
             }
-            _ => Reply::with(SITE_HEADERS, "<user id=\"3\"/>"),
+            if seen.target.contains("cacheable") {
+                return Reply::with("Cache-Control: max-age=3600\r\n", "<kept/>");
+            }
+            Reply::with(&format!("{SITE_COOKIE}{SITE_HEADERS}"), "<user id=\"3\"/>")
         })
         .await;
         let web = Web::start().await;
@@ -72,7 +76,8 @@ impl Scene {
         let site = web.before(rig.site.address).await;
         let rules = [
             format!("MAP gateway.test:443 {}", gateway.address),
-            format!("MAP site.test:443 {}", site.address),
+            format!("MAP gateway.example.com:443 {}", gateway.address),
+            format!("MAP site.example.com:443 {}", site.address),
             format!("MAP *:80 {}", web.plain_pages),
             format!("MAP *:443 {}", web.pages),
             format!("MAP *:8444 {}", web.pages),

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use super::{CRM, SEARCH, Scene};
+use super::{CRM, Scene};
 
 pub async fn neither_up_nor_down(scene: &Scene) {
     let with_cookies = || json!({ "credentials": "include" });
     // Without the gateway the browser would keep the site's cookie, and send it from any page.
     scene.browser.visit(CRM).await;
-    let direct = "https://site.test/@api/deki/site/query?q=x";
+    let direct = "https://site.example.com/@api/deki/site/query?q=x";
     for _ in 0..2 {
         let answer = scene.fetch(direct, with_cookies()).await;
         assert_eq!(answer["status"], 200, "{answer}");
@@ -23,7 +23,7 @@ pub async fn neither_up_nor_down(scene: &Scene) {
     drop(scene.site.take());
 
     // The same through the gateway, whose host has a cookie already.
-    scene.browser.visit("https://gateway.test/").await;
+    scene.browser.visit("https://gateway.example.com/").await;
     scene
         .browser
         .run(
@@ -38,8 +38,8 @@ pub async fn neither_up_nor_down(scene: &Scene) {
         json!({ "credentials": "include", "method": "POST", "body": "x" }),
     ] {
         let address = match init["method"].as_str() {
-            None => SEARCH,
-            Some(_) => "https://gateway.test/widget/@api/deki/pages/home/comments",
+            None => "https://gateway.example.com/widget/@api/deki/site/query?q=x",
+            Some(_) => "https://gateway.example.com/widget/@api/deki/pages/home/comments",
         };
         let answer = scene.fetch(address, init).await;
         assert_eq!(answer["status"], 200, "existing widgets fetch so: {answer}");
@@ -51,7 +51,7 @@ pub async fn neither_up_nor_down(scene: &Scene) {
         let seen = scene.rig.site.only();
         assert!(!seen.has("cookie") && seen.is_from_page(), "{seen:?}");
     }
-    scene.browser.visit("https://gateway.test/").await;
+    scene.browser.visit("https://gateway.example.com/").await;
     assert_eq!(
         scene.browser.cookies().await,
         ["authtoken=ambient"],

@@ -83,6 +83,7 @@ impl Web {
                 let Ok(inner) = TcpStream::connect(server).await else {
                     return;
                 };
+                inner.set_nodelay(true).unwrap();
                 let (mut from_browser, mut to_browser) = tokio::io::split(outer);
                 let (mut from_server, mut to_server) = inner.into_split();
                 tokio::spawn(async move {
@@ -122,6 +123,7 @@ async fn listen<F: Future<Output = ()> + Send + 'static>(
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
             tokio::spawn(serve(stream));
         }
     });
