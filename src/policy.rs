@@ -132,11 +132,13 @@ impl Policy {
             .find(&host, target.path())
             .ok_or(Refusal::NoRoute)?;
         found.route = Some(Arc::clone(route));
-        let parameters = Parameters::judge(target.query())?;
+        let parameters = Parameters::judge(target.query());
         if let Some(asked) = cors::preflight_method(request.method, request.headers)? {
-            return preflight(route, request, &target, &parameters, &asked, found);
+            return preflight(route, request, &target, &parameters?, &asked, found);
         }
+        // First, so that an allowed page can read whatever refusal follows.
         let origin = check_origin(route, request.headers, found);
+        let parameters = parameters?;
         check_token(route, request.headers)?;
         origin?;
         let identity = identify(route, request.headers, found)?;

@@ -368,6 +368,20 @@ async fn pages_can_read_why_they_are_refused() {
             .header("access-control-expose-headers")
             .contains("X-Countersign-Refusal")
     );
+    for (query, code) in [
+        ("authtoken=1", "caller_sent_token"),
+        ("dream.out.pre=x", "forbidden_parameter"),
+    ] {
+        let target = format!("/widget/@api/deki/site/query?{query}");
+        let answer = rig.send(ask("GET", &target, &origin)).await;
+        answer.refused(400, code);
+        sound(&answer, Some(crm));
+        let answer = rig
+            .send(ask("GET", &target, "Origin: https://evil.test\r\n"))
+            .await;
+        answer.refused(400, code);
+        sound(&answer, None);
+    }
     let answer = rig
         .send(ask("GET", "/shared/@api/deki/pages/home", &origin))
         .await;
