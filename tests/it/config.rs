@@ -213,3 +213,26 @@ fn every_default_in_the_example_is_the_default() {
     };
     assert_eq!(routes(&short), routes(&long));
 }
+
+#[test]
+fn the_files_in_the_documents_can_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for name in ["README.md", "docs/browser-tokens.md"] {
+        let text =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        for block in text.split("```yaml\n").skip(1) {
+            count += 1;
+            let block = block.split("```").next().unwrap();
+            let block = block
+                .replace("…the digest…", &"0123456789abcdef".repeat(4))
+                .replace("env:ACME_BROWSER_KEY", "env:BROWSER")
+                .replace("env:ACME_TOKEN_KEY", "env:KEY")
+                .replace("file:/etc/countersign/acme_token_secret", "env:SECRET");
+            let loaded =
+                load(&block, folder.path()).unwrap_or_else(|unusable| panic!("{name}: {unusable}"));
+            assert_eq!(loaded.warnings, [], "{name}");
+        }
+    }
+    assert_eq!(count, 2);
+}

@@ -25,9 +25,11 @@ struct Driver {
     address: SocketAddr,
 }
 
-/// Says loudly that nothing was tested, and fails where it must not be so.
+/// Says that nothing was tested, and fails where it must not be so.
 fn not_run(why: &str) {
-    eprintln!("BROWSER TESTS NOT RUN: install chromium and chromium-driver ({why})");
+    crate::harness::not_run(&format!(
+        "the browser tests: install chromium and chromium-driver ({why})"
+    ));
     assert!(
         std::env::var_os("COUNTERSIGN_REQUIRE_BROWSER").is_none(),
         "a browser is required here: {why}"

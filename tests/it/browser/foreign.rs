@@ -229,7 +229,7 @@ const socket = new WebSocket(argument.address.replace('https:', 'wss:'));
 return new Promise((resolve) => { socket.onerror = socket.onopen = (event) => resolve(event.type); });
 ";
 
-fn element(tag: &str, attributes: Value) -> Value {
+fn element(tag: &str, attributes: &Value) -> Value {
     json!({ "tag": tag, "attributes": attributes })
 }
 
@@ -243,14 +243,14 @@ pub async fn elements(scene: &Scene) {
             "an image",
             OriginMissing,
             ELEMENT,
-            element("img", json!({ "src": SEARCH })),
+            element("img", &json!({ "src": SEARCH })),
             json!("error"),
         ),
         (
             "an image with CORS",
             OriginNotAllowed,
             ELEMENT,
-            element("img", json!({ "src": SEARCH, "crossOrigin": "anonymous" })),
+            element("img", &json!({ "src": SEARCH, "crossOrigin": "anonymous" })),
             json!("error"),
         ),
         (
@@ -259,7 +259,7 @@ pub async fn elements(scene: &Scene) {
             ELEMENT,
             element(
                 "img",
-                json!({ "src": SEARCH, "crossOrigin": "use-credentials" }),
+                &json!({ "src": SEARCH, "crossOrigin": "use-credentials" }),
             ),
             json!("error"),
         ),
@@ -267,35 +267,35 @@ pub async fn elements(scene: &Scene) {
             "a script",
             OriginMissing,
             ELEMENT,
-            element("script", json!({ "src": SEARCH })),
+            element("script", &json!({ "src": SEARCH })),
             json!("error"),
         ),
         (
             "a module",
             OriginNotAllowed,
             ELEMENT,
-            element("script", json!({ "src": SEARCH, "type": "module" })),
+            element("script", &json!({ "src": SEARCH, "type": "module" })),
             json!("error"),
         ),
         (
             "a style sheet",
             OriginMissing,
             ELEMENT,
-            element("link", json!({ "href": SEARCH, "rel": "stylesheet" })),
+            element("link", &json!({ "href": SEARCH, "rel": "stylesheet" })),
             json!("error"),
         ),
         (
             "an object",
             OriginMissing,
             ELEMENT,
-            element("object", json!({ "data": SEARCH })),
+            element("object", &json!({ "data": SEARCH })),
             json!("error"),
         ),
         (
             "a frame",
             OriginMissing,
             ELEMENT,
-            element("iframe", json!({ "src": SEARCH })),
+            element("iframe", &json!({ "src": SEARCH })),
             json!("load"),
         ),
         (
@@ -391,7 +391,7 @@ pub async fn elements_of_an_allowed_page(scene: &Scene) {
         ),
         ("iframe", json!({ "src": SEARCH }), "load"),
     ] {
-        let call = element(tag, attributes);
+        let call = element(tag, &attributes);
         let came = scene
             .refuses(&[Refusal::OriginMissing], tag, ELEMENT, &call)
             .await;
@@ -413,7 +413,7 @@ pub async fn jsonp(scene: &Scene) {
         ] {
             for cors in [Value::Null, json!("anonymous")] {
                 let src = format!("https://gateway.test/widget/@api/deki/pages/home?{query}");
-                let mut call = element("script", json!({ "src": src }));
+                let mut call = element("script", &json!({ "src": src }));
                 if cors != Value::Null {
                     call["attributes"]["crossOrigin"] = cors;
                 }
@@ -469,7 +469,6 @@ pub async fn console(scene: &Scene) {
     ] {
         scene.fetch(SEARCH, init).await;
         let lines = scene.browser.console().await;
-        println!("{lines:#?}");
         assert!(
             lines.iter().any(|line| line
                 .contains("'https://new.example.org' has been blocked by CORS policy")
