@@ -15,17 +15,19 @@ RUN command -v cmake && command -v cc \
 WORKDIR /build
 # The dependencies alone: this layer is kept as long as they stay the same.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches \
+COPY emulator/Cargo.toml emulator/
+RUN mkdir src benches emulator/src \
     && echo 'fn main() {}' | tee src/main.rs benches/core.rs > benches/end_to_end.rs \
-    && touch src/lib.rs \
+    && touch src/lib.rs emulator/src/lib.rs \
     && cargo build --release --locked \
-    && rm -r src benches
+    && rm -r src benches emulator/src
 COPY proxy.yaml ./
 COPY deploy/emulator deploy/emulator
 COPY benches benches
+COPY emulator emulator
 COPY src src
 # cargo goes by times of change, and those of a checkout may be older than the layer above.
-RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin countersign
+RUN touch src/main.rs src/lib.rs emulator/src/lib.rs && cargo build --release --locked --bin countersign
 
 FROM ${RUNTIME_IMAGE}
 ARG VERSION=0.1.0

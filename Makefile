@@ -12,12 +12,12 @@ demo: prerequisites ## an emulated site, the gateway, and a dozen calls with wha
 	@target/debug/countersign demo
 
 test: prerequisites browser ## every test, with real clients and a real browser where they can be installed
-	$(CARGO) test --locked
+	$(CARGO) test --locked --workspace
 
 check: prerequisites ## format, lints, documentation, and that the benches build
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) bench --locked --no-run
 
 bench: prerequisites ## measure: the core by itself, then the gateway against a direct connection

@@ -12,7 +12,6 @@
 //! - [`proxy`]: the gateway as the engine sees it, a few lines a phase.
 //! - [`server`]: listens, serves, and stops.
 //! - [`cli`]: the command line, one file per command.
-//! - [`emulator`]: a small MindTouch site to develop against; it imports nothing of the others.
 //!
 //! Imports run one way only:
 //!
@@ -22,10 +21,12 @@
 //!
 //! `config` and `proxy` never meet. `signing`, `scrub` and `policy` are the core: no engine, no
 //! runtime, no serialization, no clock, no environment, no file, no `async`. A test enforces this.
+//!
+//! [`countersign_emulator`], a small MindTouch site to develop against, is a crate of its own: it uses
+//! nothing of this one, and only [`cli`] uses it.
 
 pub mod cli;
 pub mod config;
-pub mod emulator;
 pub mod policy;
 pub mod proxy;
 pub mod scrub;

@@ -15,8 +15,10 @@ use super::client::{self, Answer};
 use super::{Outcome, complain, may_colour, runtime};
 use crate::config::reference::Sources;
 use crate::config::{self, Loaded};
-use crate::emulator::{Arrival, BROWSER_KEY, Emulator, Journal, Options, TOKEN_KEY, TOKEN_SECRET};
 use crate::server::Server;
+use countersign_emulator::{
+    Arrival, BROWSER_KEY, Emulator, Journal, Options, TOKEN_KEY, TOKEN_SECRET,
+};
 
 /// Start an emulated site and the gateway, make a dozen calls, and show what came of each.
 ///

@@ -6,7 +6,7 @@ use clap::Args;
 use tracing::info;
 
 use super::{Log, Outcome, complain, runtime, told_to_stop};
-use crate::emulator::{Emulator, Options};
+use countersign_emulator::{Emulator, Options};
 
 /// Run an emulated MindTouch site, for development without one.
 ///

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use countersign::emulator::{Emulator, Options, TOKEN_KEY, TOKEN_SECRET, TokenSeen};
+use countersign_emulator::{Emulator, Options, TOKEN_KEY, TOKEN_SECRET, TokenSeen};
 
 use crate::harness::{API_KEY, Gateway, ROUTES, not_run, within};
 

@@ -20,7 +20,7 @@ fn load(text: &str, folder: &Path) -> Result<config::Loaded, config::Unusable> {
         "KEY" | "SECRET" | "BROWSER" => Some(format!("canary-{}", name.to_lowercase())),
         "SITE" => Some("acme.mindtouch.us".to_owned()),
         "DIGEST" => Some("0123456789abcdef".repeat(4)),
-        "EMULATED" => Some(countersign::emulator::TOKEN_KEY.to_owned()),
+        "EMULATED" => Some(countersign_emulator::TOKEN_KEY.to_owned()),
         "EMPTY" => Some(String::new()),
         "MULTILINE" => Some("canary\ncanary".to_owned()),
         _ => None,
@@ -123,12 +123,9 @@ fn the_example_can_be_used_as_it_is() {
             .join(name);
         std::fs::read_to_string(path).unwrap().trim_end().to_owned()
     };
-    assert_eq!(emulator("token_key"), countersign::emulator::TOKEN_KEY);
-    assert_eq!(
-        emulator("token_secret"),
-        countersign::emulator::TOKEN_SECRET
-    );
-    assert_eq!(emulator("browser_key"), countersign::emulator::BROWSER_KEY);
+    assert_eq!(emulator("token_key"), countersign_emulator::TOKEN_KEY);
+    assert_eq!(emulator("token_secret"), countersign_emulator::TOKEN_SECRET);
+    assert_eq!(emulator("browser_key"), countersign_emulator::BROWSER_KEY);
 }
 
 #[test]

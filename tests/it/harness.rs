@@ -82,8 +82,8 @@ pub fn compile(text: &str, site: SocketAddr) -> Result<Loaded, Unusable> {
         "TOKEN_KEY" => Some(TOKEN_KEY.to_owned()),
         "TOKEN_SECRET" => Some(TOKEN_SECRET.to_owned()),
         "BROWSER_KEY" => Some(BROWSER_KEY.to_owned()),
-        "EMULATED_KEY" => Some(countersign::emulator::TOKEN_KEY.to_owned()),
-        "EMULATED_SECRET" => Some(countersign::emulator::TOKEN_SECRET.to_owned()),
+        "EMULATED_KEY" => Some(countersign_emulator::TOKEN_KEY.to_owned()),
+        "EMULATED_SECRET" => Some(countersign_emulator::TOKEN_SECRET.to_owned()),
         _ => None,
     };
     let sources = Sources {

@@ -1,6 +1,6 @@
 //! The demo's calls and attacks, and how each should go.
 
-use crate::emulator::{Arrival, TokenSeen};
+use countersign_emulator::{Arrival, TokenSeen};
 
 /// One request of the demo, and what should come of it.
 pub(super) struct Call {

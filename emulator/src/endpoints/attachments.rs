@@ -5,15 +5,15 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 
-use crate::emulator::answer::Answer;
-use crate::emulator::body::Source;
-use crate::emulator::call::Call;
-use crate::emulator::clock::Moment;
-use crate::emulator::denial::Denial;
-use crate::emulator::document::Element;
-use crate::emulator::parameters::{Plus, decode};
-use crate::emulator::wiki::Page;
-use crate::emulator::wiki::{Attachment, Receiving, Upload};
+use crate::answer::Answer;
+use crate::body::Source;
+use crate::call::Call;
+use crate::clock::Moment;
+use crate::denial::Denial;
+use crate::document::Element;
+use crate::parameters::{Plus, decode};
+use crate::wiki::Page;
+use crate::wiki::{Attachment, Receiving, Upload};
 
 use super::{pages, users};
 

@@ -3,14 +3,14 @@
 use http::header::{HeaderValue, LOCATION, SET_COOKIE};
 use http::{Method, StatusCode};
 
-use crate::emulator::answer::Answer;
-use crate::emulator::call::Call;
-use crate::emulator::clock::Moment;
-use crate::emulator::denial::Denial;
-use crate::emulator::document::Element;
-use crate::emulator::identity::nonce;
-use crate::emulator::parameters::{Plus, decode};
-use crate::emulator::wiki::User;
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::clock::Moment;
+use crate::denial::Denial;
+use crate::document::Element;
+use crate::identity::nonce;
+use crate::parameters::{Plus, decode};
+use crate::wiki::User;
 
 pub(super) fn answer(call: Call<'_>, rest: &[&str]) -> Result<Answer, Denial> {
     let names = super::names(rest);

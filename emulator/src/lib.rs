@@ -1,10 +1,11 @@
 //! A small MindTouch site for development, the demo and tests: tokens, users, pages, files, faults.
 //!
-//! It imports nothing of the gateway, verifies tokens with code of its own, and is served by another
-//! HTTP implementation, so that a mistake of the gateway cannot be its mistake, too. It accepts what
-//! the API family accepts, also where that is unwise: sessions, passwords, method overrides, JSONP.
-//! What the gateway fails to remove has an effect here. What is not known of the real site is decided
-//! here in one place, with a comment: the status of a refused token, the order of credentials.
+//! It is a crate of its own and knows nothing of the gateway, verifies tokens with code of its own, and
+//! is served by another HTTP implementation, so that a mistake of the gateway cannot be its mistake,
+//! too. It accepts what the API family accepts, also where that is unwise: sessions, passwords,
+//! method overrides, JSONP. What the gateway fails to remove has an effect here. What is not known of
+//! the real site is decided here in one place, with a comment: the status of a refused token, the order
+//! of credentials.
 //!
 //! Everything is in memory and gone when it stops. It is not for production, nor for the Internet.
 

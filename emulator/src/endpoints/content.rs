@@ -2,10 +2,10 @@
 
 use http::Method;
 
-use crate::emulator::answer::Answer;
-use crate::emulator::call::Call;
-use crate::emulator::denial::Denial;
-use crate::emulator::document::Element;
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::denial::Denial;
+use crate::document::Element;
 
 use super::pages;
 

@@ -2,47 +2,47 @@
 
 use std::collections::BTreeMap;
 
-use crate::emulator::clock::Moment;
-use crate::emulator::parameters::{Plus, decode};
+use crate::clock::Moment;
+use crate::parameters::{Plus, decode};
 
 use super::Wiki;
 
 /// A page with everything that hangs on it but its attachments.
 #[derive(Clone, Debug)]
-pub(in crate::emulator) struct Page {
-    pub(in crate::emulator) id: u32,
-    pub(in crate::emulator) guid: String,
+pub(crate) struct Page {
+    pub(crate) id: u32,
+    pub(crate) guid: String,
     /// Titles from the root down, `/` between them, `//` for a slash in a title, `_` for a space.
-    pub(in crate::emulator) path: String,
-    pub(in crate::emulator) title: String,
-    pub(in crate::emulator) text: String,
-    pub(in crate::emulator) created: Moment,
-    pub(in crate::emulator) modified: Moment,
-    pub(in crate::emulator) author: u32,
-    pub(in crate::emulator) revision: u32,
+    pub(crate) path: String,
+    pub(crate) title: String,
+    pub(crate) text: String,
+    pub(crate) created: Moment,
+    pub(crate) modified: Moment,
+    pub(crate) author: u32,
+    pub(crate) revision: u32,
     /// Whether only those who may write may read it.
-    pub(in crate::emulator) restricted: bool,
-    pub(in crate::emulator) tags: Vec<String>,
-    pub(in crate::emulator) comments: Vec<Comment>,
+    pub(crate) restricted: bool,
+    pub(crate) tags: Vec<String>,
+    pub(crate) comments: Vec<Comment>,
     /// Scores between 0 and 1, by user.
-    pub(in crate::emulator) ratings: BTreeMap<u32, f32>,
+    pub(crate) ratings: BTreeMap<u32, f32>,
 }
 
 /// What somebody has said about a page.
 #[derive(Clone, Debug)]
-pub(in crate::emulator) struct Comment {
-    pub(in crate::emulator) author: u32,
-    pub(in crate::emulator) posted: Moment,
-    pub(in crate::emulator) text: String,
+pub(crate) struct Comment {
+    pub(crate) author: u32,
+    pub(crate) posted: Moment,
+    pub(crate) text: String,
 }
 
 impl Page {
-    pub(in crate::emulator) const fn is_home(&self) -> bool {
+    pub(crate) const fn is_home(&self) -> bool {
         self.path.is_empty()
     }
 
     /// The path of the page above; the home page is above all others.
-    pub(in crate::emulator) fn parent_path(&self) -> Option<&str> {
+    pub(crate) fn parent_path(&self) -> Option<&str> {
         if self.is_home() {
             return None;
         }
@@ -56,27 +56,27 @@ impl Page {
         Some(&self.path[..cut])
     }
 
-    pub(in crate::emulator) fn mentions(&self, words: &[String]) -> bool {
+    pub(crate) fn mentions(&self, words: &[String]) -> bool {
         let text = format!("{}\n{}", self.title, self.text).to_lowercase();
         words.iter().all(|word| text.contains(word))
     }
 }
 
 impl Wiki {
-    pub(in crate::emulator) fn pages(&self) -> &[Page] {
+    pub(crate) fn pages(&self) -> &[Page] {
         &self.pages
     }
 
-    pub(in crate::emulator) fn page(&self, id: u32) -> Option<&Page> {
+    pub(crate) fn page(&self, id: u32) -> Option<&Page> {
         self.pages.iter().find(|page| page.id == id)
     }
 
-    pub(in crate::emulator) fn page_mut(&mut self, id: u32) -> Option<&mut Page> {
+    pub(crate) fn page_mut(&mut self, id: u32) -> Option<&mut Page> {
         self.pages.iter_mut().find(|page| page.id == id)
     }
 
     /// By an id, `home`, `:` and a guid, or `=` and a title that is still encoded once.
-    pub(in crate::emulator) fn page_called(&self, reference: &str) -> Option<&Page> {
+    pub(crate) fn page_called(&self, reference: &str) -> Option<&Page> {
         if reference.eq_ignore_ascii_case("home") {
             return self.pages.iter().find(|page| page.is_home());
         }
@@ -98,22 +98,14 @@ impl Wiki {
         }
     }
 
-    pub(in crate::emulator) fn subpages<'a>(
-        &'a self,
-        of: &'a Page,
-    ) -> impl Iterator<Item = &'a Page> {
+    pub(crate) fn subpages<'a>(&'a self, of: &'a Page) -> impl Iterator<Item = &'a Page> {
         self.pages
             .iter()
             .filter(|page| page.parent_path() == Some(of.path.as_str()))
     }
 
     /// A new, empty page at a title that is still encoded once; `None` if it is no title.
-    pub(in crate::emulator) fn create_page(
-        &mut self,
-        title: &str,
-        author: u32,
-        now: Moment,
-    ) -> Option<u32> {
+    pub(crate) fn create_page(&mut self, title: &str, author: u32, now: Moment) -> Option<u32> {
         let path = path_of(title);
         if path.is_empty() || self.pages.len() == PAGES_MAX {
             return None;
@@ -145,7 +137,7 @@ impl Wiki {
     }
 
     /// Removes a page, with its attachments.
-    pub(in crate::emulator) fn delete_page(&mut self, id: u32) {
+    pub(crate) fn delete_page(&mut self, id: u32) {
         self.pages.retain(|page| page.id != id);
         self.attachments.retain(|attachment| attachment.page != id);
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::emulator::clock::Moment;
+use crate::clock::Moment;
 
 use super::{Comment, Receiving, Shelf, Upload, User, Wiki};
 

@@ -7,7 +7,7 @@ use super::{Element, Node};
 
 impl Element {
     /// The root of a well-formed text; nothing else counts.
-    pub(in crate::emulator) fn read(xml: &str) -> Option<Self> {
+    pub(crate) fn read(xml: &str) -> Option<Self> {
         let mut reader = Reader::from_str(xml);
         let mut open: Vec<Self> = Vec::new();
         loop {

@@ -2,12 +2,12 @@
 
 use http::Method;
 
-use crate::emulator::answer::Answer;
-use crate::emulator::call::Call;
-use crate::emulator::denial::Denial;
-use crate::emulator::document::Element;
-use crate::emulator::identity::nonce;
-use crate::emulator::wiki::Page;
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::denial::Denial;
+use crate::document::Element;
+use crate::identity::nonce;
+use crate::wiki::Page;
 
 use super::{pages, users};
 

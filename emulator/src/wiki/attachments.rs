@@ -5,28 +5,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 
-use crate::emulator::body::Source;
-use crate::emulator::clock::Moment;
+use crate::body::Source;
+use crate::clock::Moment;
 
 use super::Wiki;
 
 /// A file that hangs on a page.
-pub(in crate::emulator) struct Attachment {
-    pub(in crate::emulator) id: u32,
-    pub(in crate::emulator) page: u32,
-    pub(in crate::emulator) name: String,
-    pub(in crate::emulator) media_type: String,
-    pub(in crate::emulator) description: String,
-    pub(in crate::emulator) author: u32,
-    pub(in crate::emulator) created: Moment,
-    pub(in crate::emulator) revision: u32,
-    pub(in crate::emulator) source: Source,
+pub(crate) struct Attachment {
+    pub(crate) id: u32,
+    pub(crate) page: u32,
+    pub(crate) name: String,
+    pub(crate) media_type: String,
+    pub(crate) description: String,
+    pub(crate) author: u32,
+    pub(crate) created: Moment,
+    pub(crate) revision: u32,
+    pub(crate) source: Source,
     /// Gives its bytes back to the shelf when the attachment goes.
     _hold: Hold,
 }
 
 impl Attachment {
-    pub(in crate::emulator) fn entity_tag(&self) -> String {
+    pub(crate) fn entity_tag(&self) -> String {
         format!(
             "\"{}.r{}_ts{}\"",
             self.id,
@@ -37,17 +37,17 @@ impl Attachment {
 }
 
 /// What a caller has uploaded, on its way to be an attachment.
-pub(in crate::emulator) struct Upload {
-    pub(in crate::emulator) media_type: String,
-    pub(in crate::emulator) description: String,
-    pub(in crate::emulator) author: u32,
-    pub(in crate::emulator) created: Moment,
-    pub(in crate::emulator) received: Receiving,
+pub(crate) struct Upload {
+    pub(crate) media_type: String,
+    pub(crate) description: String,
+    pub(crate) author: u32,
+    pub(crate) created: Moment,
+    pub(crate) received: Receiving,
 }
 
 /// The memory all attachments share.
 #[derive(Clone, Default)]
-pub(in crate::emulator) struct Shelf(Arc<AtomicU64>);
+pub(crate) struct Shelf(Arc<AtomicU64>);
 
 impl Shelf {
     fn take(&self, bytes: u64) -> bool {
@@ -73,14 +73,14 @@ impl Drop for Hold {
 
 /// An upload while it arrives. Once it is too long, or the shelf is full, it is only counted, and
 /// zero bytes will stand in its place.
-pub(in crate::emulator) struct Receiving {
+pub(crate) struct Receiving {
     kept: Option<BytesMut>,
     length: u64,
     hold: Hold,
 }
 
 impl Receiving {
-    pub(in crate::emulator) fn new(shelf: &Shelf) -> Self {
+    pub(crate) fn new(shelf: &Shelf) -> Self {
         Self {
             kept: Some(BytesMut::new()),
             length: 0,
@@ -91,7 +91,7 @@ impl Receiving {
         }
     }
 
-    pub(in crate::emulator) fn append(&mut self, data: &[u8]) {
+    pub(crate) fn append(&mut self, data: &[u8]) {
         let bytes = data.len() as u64;
         self.length += bytes;
         if let Some(kept) = &mut self.kept {
@@ -107,18 +107,18 @@ impl Receiving {
 }
 
 impl Wiki {
-    pub(in crate::emulator) fn attachments(&self, page: u32) -> impl Iterator<Item = &Attachment> {
+    pub(crate) fn attachments(&self, page: u32) -> impl Iterator<Item = &Attachment> {
         self.attachments
             .iter()
             .filter(move |file| file.page == page)
     }
 
-    pub(in crate::emulator) fn attachment(&self, id: u32) -> Option<&Attachment> {
+    pub(crate) fn attachment(&self, id: u32) -> Option<&Attachment> {
         self.attachments.iter().find(|file| file.id == id)
     }
 
     /// Adds a file, or a new revision of the one of that name.
-    pub(in crate::emulator) fn attach(&mut self, page: u32, name: &str, upload: Upload) -> u32 {
+    pub(crate) fn attach(&mut self, page: u32, name: &str, upload: Upload) -> u32 {
         let known = self
             .attachments
             .iter()
@@ -149,7 +149,7 @@ impl Wiki {
         id
     }
 
-    pub(in crate::emulator) fn detach(&mut self, id: u32) {
+    pub(crate) fn detach(&mut self, id: u32) {
         self.attachments.retain(|file| file.id != id);
     }
 }

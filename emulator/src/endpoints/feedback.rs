@@ -2,11 +2,11 @@
 
 use http::Method;
 
-use crate::emulator::answer::Answer;
-use crate::emulator::call::Call;
-use crate::emulator::denial::Denial;
-use crate::emulator::document::Element;
-use crate::emulator::wiki::{Comment, Page};
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::denial::Denial;
+use crate::document::Element;
+use crate::wiki::{Comment, Page};
 
 use super::{content, pages, users};
 

@@ -2,11 +2,11 @@
 
 use http::Method;
 
-use crate::emulator::answer::Answer;
-use crate::emulator::call::Call;
-use crate::emulator::denial::Denial;
-use crate::emulator::document::Element;
-use crate::emulator::wiki::{Page, Wiki};
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::denial::Denial;
+use crate::document::Element;
+use crate::wiki::{Page, Wiki};
 
 use super::{attachments, content, feedback, users};
 

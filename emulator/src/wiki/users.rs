@@ -1,29 +1,29 @@
 //! Who has an account at the site, and what each may do.
 
-use crate::emulator::parameters::{Plus, decode};
+use crate::parameters::{Plus, decode};
 
 use super::Wiki;
 
 /// An account.
 #[derive(Clone, Debug)]
-pub(in crate::emulator) struct User {
-    pub(in crate::emulator) id: u32,
-    pub(in crate::emulator) name: String,
-    pub(in crate::emulator) full_name: String,
-    pub(in crate::emulator) email: String,
-    pub(in crate::emulator) role: Role,
+pub(crate) struct User {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) full_name: String,
+    pub(crate) email: String,
+    pub(crate) role: Role,
 }
 
 /// What an account may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::emulator) enum Role {
+pub(crate) enum Role {
     Admin,
     Contributor,
     Viewer,
 }
 
 impl Role {
-    pub(in crate::emulator) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Admin => "Admin",
             Self::Contributor => "Contributor",
@@ -31,7 +31,7 @@ impl Role {
         }
     }
 
-    pub(in crate::emulator) const fn operations(self) -> &'static str {
+    pub(crate) const fn operations(self) -> &'static str {
         match self {
             Self::Admin => {
                 "LOGIN,BROWSE,READ,SUBSCRIBE,UPDATE,CREATE,DELETE,CHANGEPERMISSIONS,CONTROLPANEL,UNSAFECONTENT,ADMIN"
@@ -43,13 +43,13 @@ impl Role {
 }
 
 impl User {
-    pub(in crate::emulator) const ANONYMOUS: u32 = 2;
+    pub(crate) const ANONYMOUS: u32 = 2;
 
-    pub(in crate::emulator) const fn is_anonymous(&self) -> bool {
+    pub(crate) const fn is_anonymous(&self) -> bool {
         self.id == Self::ANONYMOUS
     }
 
-    pub(in crate::emulator) const fn may_write(&self) -> bool {
+    pub(crate) const fn may_write(&self) -> bool {
         !matches!(self.role, Role::Viewer)
     }
 
@@ -79,16 +79,16 @@ impl User {
 }
 
 impl Wiki {
-    pub(in crate::emulator) fn users(&self) -> &[User] {
+    pub(crate) fn users(&self) -> &[User] {
         &self.users
     }
 
-    pub(in crate::emulator) fn user(&self, id: u32) -> Option<&User> {
+    pub(crate) fn user(&self, id: u32) -> Option<&User> {
         self.users.iter().find(|user| user.id == id)
     }
 
     /// By an id, or by a name behind `=`, percent-encoded or not.
-    pub(in crate::emulator) fn user_called(&self, reference: &str) -> Option<&User> {
+    pub(crate) fn user_called(&self, reference: &str) -> Option<&User> {
         match reference.strip_prefix('=') {
             Some(name) => {
                 let name = decode(name, Plus::Literal).to_lowercase();
@@ -100,14 +100,14 @@ impl Wiki {
         }
     }
 
-    pub(in crate::emulator) fn anonymous(&self) -> User {
+    pub(crate) fn anonymous(&self) -> User {
         self.user(User::ANONYMOUS)
             .expect("every site has its anonymous user")
             .clone()
     }
 
     /// The account of this reference, made now if it is a name nobody has.
-    pub(in crate::emulator) fn user_created(&mut self, reference: &str) -> Option<User> {
+    pub(crate) fn user_created(&mut self, reference: &str) -> Option<User> {
         if let Some(user) = self.user_called(reference) {
             return Some(user.clone());
         }
