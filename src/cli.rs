@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat, LogWriter};
 
 /// A signing reverse proxy for the MindTouch API (NICE CXone Expert).
 ///
@@ -81,11 +81,12 @@ enum Format {
 }
 
 impl Log {
-    fn install(self) {
-        crate::telemetry::install(match self.log_format {
+    /// Begins the log, which ends with what is returned.
+    fn install(self) -> std::io::Result<LogWriter> {
+        telemetry::install(match self.log_format {
             Format::Json => LogFormat::Json,
             Format::Text => LogFormat::Text,
-        });
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 //! - [`scrub`]: what must not cross: credentials upward, sessions and token traces downward.
 //! - [`policy`]: the whole admission, in one function.
 //! - [`config`]: proxy.yaml becomes settings and a policy, or every problem at once.
-//! - [`telemetry`]: the access record, the counters, the subscriber.
+//! - [`telemetry`]: the access record, the counters, the log that never holds up traffic.
 //! - [`watch`]: what is learnt beside the traffic: names, breakers, budgets.
 //! - [`proxy`]: the gateway as the engine sees it, a few lines a phase.
 //! - [`server`]: listens, serves, and stops.

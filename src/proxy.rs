@@ -385,8 +385,13 @@ impl ProxyHttp for Gateway {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.telemetry.record(&Record {
             request_id: &exchange.request_id,
+            client: exchange
+                .connection
+                .as_ref()
+                .map(|connection| connection.peer.ip().to_canonical()),
             caller: found.caller.as_deref(),
             user,
+            site: found.route.as_ref().map(|route| &*route.site.name),
             route: found.route.as_ref().map(|route| &*route.name),
             method: recorded_method(&header.method),
             effective_method: found.effective_method.as_ref().map(http::Method::as_str),
@@ -401,6 +406,7 @@ impl ProxyHttp for Gateway {
             answer_bytes: exchange.answer_bytes,
             upstream_ms: exchange.upstream.map(millis),
             total_ms: millis(exchange.started.elapsed()),
+            ..Record::default()
         });
     }
 

@@ -32,7 +32,8 @@ pub struct Emulate {
 
 impl Emulate {
     pub(super) fn run(self) -> std::io::Result<Outcome> {
-        self.log.install();
+        // Until the command has ended, however it does.
+        let _log = self.log.install()?;
         let options = Options {
             listen: self.listen,
             clock_skew_seconds: self.clock_skew,

@@ -18,7 +18,8 @@ pub struct Run {
 
 impl Run {
     pub(super) fn run(self) -> std::io::Result<Outcome> {
-        self.log.install();
+        // Until the command has ended, however it does.
+        let _log = self.log.install()?;
         let loaded = match config::load(&self.config.config) {
             Ok(loaded) => loaded,
             Err(unusable) => {

@@ -23,6 +23,7 @@ mod http2;
 mod hygiene;
 mod leaks;
 mod limits;
+mod logging;
 mod stopping;
 mod tidy;
 mod tls;

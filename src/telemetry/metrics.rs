@@ -1,0 +1,111 @@
+//! The counters: exchanges by how they ended, connections that were not taken or cut, lines lost.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::log::queue;
+use super::record::Record;
+use crate::policy::Refusal;
+
+/// Counts and writes exchanges.
+#[derive(Debug)]
+pub struct Telemetry {
+    exchanges: AtomicU64,
+    /// One for each refusal, in the order of [`Refusal::all`], which is the order of the variants.
+    refusals: Box<[AtomicU64]>,
+    would_refuse: AtomicU64,
+    connections_refused: AtomicU64,
+    connections_cut: AtomicU64,
+}
+
+impl Telemetry {
+    /// Writes the one event of an exchange, and counts it.
+    pub fn record(&self, record: &Record<'_>) {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
+        if let Some(refusal) = record.refusal
+            && let Some(count) = self.refusals.get(refusal as usize)
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if record.would_refuse.is_some() {
+            self.would_refuse.fetch_add(1, Ordering::Relaxed);
+        }
+        record.write();
+    }
+
+    /// Counts a connection that was not taken because of the limits.
+    pub fn connection_refused(&self) {
+        self.connections_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that was closed because its peer was too slow.
+    pub fn connection_cut(&self) {
+        self.connections_cut.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many exchanges ended so far.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges.load(Ordering::Relaxed)
+    }
+
+    /// How many exchanges ended in a refusal.
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        self.refusals
+            .get(refusal as usize)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// How many exchanges a `report_only` route let pass.
+    pub fn would_have_refused(&self) -> u64 {
+        self.would_refuse.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were not taken, and connections that were cut for slowness.
+    pub fn connections(&self) -> (u64, u64) {
+        (
+            self.connections_refused.load(Ordering::Relaxed),
+            self.connections_cut.load(Ordering::Relaxed),
+        )
+    }
+
+    /// How many lines of this process's log could not be written.
+    pub fn lines_lost(&self) -> u64 {
+        queue::lines_lost()
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            exchanges: AtomicU64::default(),
+            refusals: Refusal::all().map(|_| AtomicU64::default()).collect(),
+            would_refuse: AtomicU64::default(),
+            connections_refused: AtomicU64::default(),
+            connections_cut: AtomicU64::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_is_counted_by_itself() {
+        let telemetry = Telemetry::default();
+        for (position, refusal) in Refusal::all().enumerate() {
+            assert_eq!(position, refusal as usize, "{refusal:?}");
+            for _ in 0..=position {
+                telemetry.record(&Record {
+                    refusal: Some(refusal),
+                    ..Record::default()
+                });
+            }
+        }
+        let mut exchanges = 0;
+        for (position, refusal) in Refusal::all().enumerate() {
+            assert_eq!(telemetry.refused(refusal), position as u64 + 1);
+            exchanges += position as u64 + 1;
+        }
+        assert_eq!(telemetry.exchanges(), exchanges);
+    }
+}

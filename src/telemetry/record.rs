@@ -1,0 +1,80 @@
+//! The access record: what is written of one exchange, as the one event named `exchange`.
+
+use std::net::IpAddr;
+
+use tracing::info;
+
+use super::TARGET;
+use crate::policy::Refusal;
+
+/// What is recorded of one exchange.
+#[derive(Clone, Debug, Default)]
+pub struct Record<'a> {
+    /// The id on the answer and on the request to the site.
+    pub request_id: &'a str,
+    /// The address it came from.
+    pub client: Option<IpAddr>,
+    /// Who called, if that was found.
+    pub caller: Option<&'a str>,
+    /// As whom the site was told.
+    pub user: Option<&'a str>,
+    /// The site its route leads to, if one was found.
+    pub site: Option<&'a str>,
+    /// The route, if one was found.
+    pub route: Option<&'a str>,
+    /// The method sent.
+    pub method: &'a str,
+    /// What it became.
+    pub effective_method: Option<&'a str>,
+    /// The pattern of the capability that allowed it.
+    pub endpoint: Option<&'a str>,
+    /// The path as it came, without its query.
+    pub path: &'a str,
+    /// The status of the answer; 0 if the caller was gone.
+    pub status: u16,
+    /// Why it was refused.
+    pub refusal: Option<Refusal>,
+    /// What failed on the way to the site, from a closed list.
+    pub cause: Option<&'static str>,
+    /// What a `report_only` route let pass.
+    pub would_refuse: Option<Refusal>,
+    /// How many times the site was asked.
+    pub attempts: u32,
+    /// Bytes of the request's body.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body.
+    pub answer_bytes: u64,
+    /// From asking the site to its answer's header section, in milliseconds.
+    pub upstream_ms: Option<u64>,
+    /// From the request's header section to the end of the answer, in milliseconds.
+    pub total_ms: u64,
+}
+
+impl Record<'_> {
+    /// Writes the one event of an exchange.
+    pub(super) fn write(&self) {
+        info!(
+            target: TARGET,
+            request_id = self.request_id,
+            client = self.client.map(tracing::field::display),
+            caller = self.caller,
+            user = self.user,
+            site = self.site,
+            route = self.route,
+            method = self.method,
+            effective_method = self.effective_method,
+            endpoint = self.endpoint,
+            path = self.path,
+            status = self.status,
+            refusal = self.refusal.map(Refusal::code),
+            cause = self.cause,
+            would_refuse = self.would_refuse.map(Refusal::code),
+            attempts = self.attempts,
+            request_bytes = self.request_bytes,
+            answer_bytes = self.answer_bytes,
+            upstream_ms = self.upstream_ms,
+            total_ms = self.total_ms,
+            "exchange"
+        );
+    }
+}
