@@ -3,17 +3,18 @@
 //! `cargo bench --bench core`; compare medians of one run with each other, not with another machine's.
 
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use countersign::config::reference::Sources;
 use countersign::config::{self, Loaded};
-use countersign::policy::Verdict;
 use countersign::policy::caller::KeyDigest;
-use countersign::policy::message::Request;
-use countersign::scrub::{self, Upward};
+use countersign::policy::cors::Sharing;
+use countersign::policy::request::{Body, Field, Request, Version};
+use countersign::policy::{Admission, Verdict};
+use countersign::rewrite::{self, Answer};
 use countersign::signing::{Dialect, Epoch, Secret, Signer, User, UserEncoding};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 const KEY: &str = "dacaffe7ce69dfd1071531e925f667905a1c981fb40d06c676880e84352cb3aa";
 const SECRET: &str = "5b70319201e9abad12a3458b32ed30cf634ef569ea47906e5012baf11cab5046";
@@ -69,30 +70,48 @@ fn load(text: &str) -> Loaded {
     config::load_text("bench", text, &sources).expect("a good file")
 }
 
+fn field(name: &'static str, value: &'static str) -> Field<'static> {
+    Field {
+        name: name.as_bytes(),
+        value: value.as_bytes(),
+    }
+}
+
+fn request<'a>(target: &'a str, fields: &'a [Field<'a>]) -> Request<'a> {
+    Request {
+        method: b"GET",
+        target: target.as_bytes(),
+        authority: None,
+        fields,
+        version: Version::Http11,
+        body: Body::None,
+        peer: IpAddr::from([192, 0, 2, 7]),
+        at: Epoch::from_unix(1_800_000_000),
+    }
+}
+
+/// What a caller in an ordinary language sends.
+fn call() -> Vec<Field<'static>> {
+    vec![
+        field("Host", "gateway.example.com"),
+        field("User-Agent", "crm/1.0"),
+        field("Accept", "*/*"),
+        field("Accept-Encoding", "gzip, deflate, br"),
+        field("Connection", "keep-alive"),
+        field("X-Api-Key", API_KEY),
+    ]
+}
+
+const HIT: &str = "@api/deki/pages/=Some%252FPage/contents?dream.out.format=json";
+
 fn decide(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decide");
-    let method = Method::GET;
-    let mut headers = HeaderMap::new();
-    for (name, value) in [
-        ("host", "gateway.example.com"),
-        ("user-agent", "crm/1.0"),
-        ("accept", "*/*"),
-        ("x-api-key", API_KEY),
-    ] {
-        headers.insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        );
-    }
-    for routes in [10, 100, 500] {
+    let fields = call();
+    for routes in [10, 100, 1000] {
         let policy = load(&file(routes)).policy;
         let mount = routes / 2 * 2 - 1;
         for (name, target, passes) in [
-            (
-                "hit",
-                format!("/m{mount}/@api/deki/pages/=Some%252FPage/contents?dream.out.format=json"),
-                true,
-            ),
+            ("hit", format!("/m{mount}/{HIT}"), true),
             ("miss", "/nowhere/@api/deki/pages/home".to_owned(), false),
             (
                 "refused",
@@ -100,15 +119,7 @@ fn decide(criterion: &mut Criterion) {
                 false,
             ),
         ] {
-            let request = Request {
-                method: &method,
-                target: target.as_bytes(),
-                authority: None,
-                headers: &headers,
-                version: Version::HTTP_11,
-                has_body: false,
-                head: None,
-            };
+            let request = request(&target, &fields);
             let verdict = policy.decide(&request).verdict;
             assert_eq!(
                 matches!(verdict, Verdict::Forward(_)),
@@ -127,28 +138,56 @@ fn decide(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn scrubbing(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("scrub");
-    for count in [5, 30] {
-        let mut headers = HeaderMap::new();
-        headers.insert("cookie", HeaderValue::from_static("authtoken=1"));
-        headers.insert("connection", HeaderValue::from_static("close, x-mine"));
-        for number in headers.len()..count {
-            let name = HeaderName::try_from(format!("x-header-{number}")).expect("a name");
-            headers.insert(name, HeaderValue::from_static("value"));
-        }
+fn admission(request: &Request<'_>) -> Admission {
+    match load(&file(10)).policy.decide(request).verdict {
+        Verdict::Forward(admission) => admission,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A head with this many fields: those given, then others that do not cross.
+fn padded(mut fields: Vec<Field<'static>>, count: usize) -> Vec<Field<'static>> {
+    let more = count - fields.len();
+    fields.extend(std::iter::repeat_n(field("X-Something", "value"), more));
+    fields
+}
+
+fn rewriting(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("rewrite");
+    let target = format!("/m9/{HIT}");
+    let sharing = Sharing::default();
+    let page = vec![
+        field("Content-Type", "application/json; charset=utf-8"),
+        field("Date", "Wed, 25 Nov 2026 08:00:00 GMT"),
+        field("ETag", "\"0a1b2c3d4e5f\""),
+        field("Cache-Control", "private"),
+        field("Set-Cookie", "authtoken=1"),
+        field("X-Deki-Site", "id=\"acme\""),
+    ];
+    for count in [6, 30] {
+        let fields = padded(call(), count);
+        let request = request(&target, &fields);
+        let admission = admission(&request);
         group.bench_with_input(
-            BenchmarkId::new("request", count),
-            &headers,
-            |bencher, headers| {
-                bencher.iter(|| scrub::request(black_box(headers), Upward::Server));
+            BenchmarkId::new("up", count),
+            &request,
+            |bencher, request| {
+                bencher.iter(|| rewrite::up(black_box(request), &admission, "00ff").method);
             },
         );
+        let fields = padded(page.clone(), count);
+        let answer = Answer {
+            status: 200,
+            fields: &fields,
+        };
         group.bench_with_input(
-            BenchmarkId::new("answer", count),
-            &headers,
-            |bencher, headers| {
-                bencher.iter(|| scrub::answer(black_box(headers)));
+            BenchmarkId::new("down", count),
+            &answer,
+            |bencher, answer| {
+                bencher.iter(|| {
+                    let edits = rewrite::down(black_box(answer), &admission, &sharing, "00ff");
+                    edits.map(|edits| edits.keep)
+                });
             },
         );
     }
@@ -170,5 +209,5 @@ fn compile(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(core, mint, decide, scrubbing, compile);
+criterion_group!(core, mint, decide, rewriting, compile);
 criterion_main!(core);

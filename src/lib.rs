@@ -4,33 +4,38 @@
 //! forwards it, and cleans the answer. The map, in reading order:
 //!
 //! - [`signing`]: mints the token the site believes, in either dialect.
-//! - [`scrub`]: what must not cross: credentials upward, sessions and token traces downward.
-//! - [`policy`]: the whole admission, in one function.
+//! - [`policy`]: the whole admission, in one function over slices of one head.
+//! - [`rewrite`]: what crosses, as edits: the lists of both directions, and answers of our own.
 //! - [`config`]: proxy.yaml becomes settings and a policy, or every problem at once.
-//! - [`telemetry`]: the access record, the counters, the log that never holds up traffic.
-//! - [`watch`]: what is learnt beside the traffic: names, breakers, budgets.
-//! - [`proxy`]: the gateway as the engine sees it, a few lines a phase.
+//! - [`telemetry`]: the access record, the counters, the log that never blocks traffic.
+//! - [`watch`]: what is learnt beside the traffic: names, breakers, budgets; a generation holds all of it.
+//! - [`wire`]: bytes of connections: strict, one reader, no policy.
+//! - [`upstream`]: connections to sites, pooled for each user.
+//! - [`gateway`]: one exchange from head to record: admit, send, relay, answer.
 //! - [`server`]: listens, serves, and stops.
 //! - [`cli`]: the command line, one file per command.
+//!
+//! The emulated MindTouch site is a crate of its own, `emulator/`: it imports nothing of this one, and
+//! only [`cli`] names it here.
 //!
 //! Imports run one way only:
 //!
 //! ```text
-//! signing, scrub  <-  policy  <-  config | telemetry  <-  watch  <-  proxy  <-  server  <-  cli  <-  main
+//! signing <- policy <- rewrite | telemetry | watch <- wire <- upstream <- gateway <- server <- cli <- main
 //! ```
 //!
-//! `config` and `proxy` never meet. `signing`, `scrub` and `policy` are the core: no engine, no
-//! runtime, no serialization, no clock, no environment, no file, no `async`. A test enforces this.
-//!
-//! [`countersign_emulator`], a small MindTouch site to develop against, is a crate of its own: it uses
-//! nothing of this one, and only [`cli`] uses it.
+//! `config` stands beside `watch`, and meets neither `wire` nor `gateway`. `signing`, `policy` and
+//! `rewrite` are the core: no engine, no runtime, no serialization, no clock, no environment, no file,
+//! no `async`. A test enforces this.
 
 pub mod cli;
 pub mod config;
+pub mod gateway;
 pub mod policy;
-pub mod proxy;
-pub mod scrub;
+pub mod rewrite;
 pub mod server;
 pub mod signing;
 pub mod telemetry;
+pub mod upstream;
 pub mod watch;
+pub mod wire;

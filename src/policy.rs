@@ -7,34 +7,35 @@ pub mod acts_as;
 pub mod caller;
 pub mod capability;
 pub mod cors;
+pub mod host;
 pub mod limit;
-pub mod message;
 pub mod method;
+pub(crate) mod names;
 pub mod origin;
 pub mod parameter;
 pub mod refusal;
+pub mod request;
 pub mod route;
 pub mod site;
 pub mod target;
 
 use std::sync::Arc;
 
-use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, Method};
-
 use self::capability::Allowed;
-use self::cors::Sharing;
-use self::message::Request;
+use self::cors::{Preflights, Sharing};
+use self::host::Authority;
 use self::method::EffectiveMethod;
 use self::origin::Presented;
 use self::parameter::Parameters;
 pub use self::refusal::Refusal;
+pub use self::request::Request;
+use self::request::{Body, Repeated};
 use self::route::{Access, Route, Routes};
 use self::target::Target;
 use crate::signing::User;
 
 /// The header that holds the MindTouch token.
-pub const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-deki-token");
+pub const TOKEN_HEADER: &str = "x-deki-token";
 
 /// Compiled rules: what requests are judged by.
 #[derive(Debug, Default)]
@@ -42,7 +43,8 @@ pub struct Policy {
     routes: Routes,
 }
 
-/// What was decided of a request, and what was found on the way there.
+/// What was decided of a request, and what was found on the way there. Nothing in it borrows from
+/// the request.
 #[derive(Debug)]
 pub struct Decision {
     /// Yes with its terms, an answer of our own, or no with its reason.
@@ -56,8 +58,8 @@ pub struct Decision {
 pub enum Verdict {
     /// The request goes to the site on these terms.
     Forward(Admission),
-    /// A preflight, answered 204 with these headers.
-    Preflight(cors::Headers),
+    /// A preflight, answered so to the page that [`Found::sharing`] names.
+    Preflight(Preflights),
     /// The request goes nowhere.
     Refuse(Refusal),
 }
@@ -69,8 +71,10 @@ pub struct Found {
     pub route: Option<Arc<Route>>,
     /// The caller that was identified.
     pub caller: Option<Arc<str>>,
-    /// What the request does at the site.
-    pub effective_method: Option<Method>,
+    /// As whom the caller acts.
+    pub user: Option<User>,
+    /// What the request came as, and what it does at the site.
+    pub effective_method: Option<EffectiveMethod>,
     /// Which page may read the answer.
     pub sharing: Sharing,
     /// The refusal that a `report_only` route let pass.
@@ -78,7 +82,7 @@ pub struct Found {
 }
 
 /// The terms on which a request goes to a site.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Admission {
     /// The route it goes by.
     pub route: Arc<Route>,
@@ -86,14 +90,16 @@ pub struct Admission {
     pub identity: Identity,
     /// What it does.
     pub method: EffectiveMethod,
-    /// The target it is sent with: the bytes that came, behind the mount.
-    pub target: String,
+    /// The pattern of the capability that covers it, such as `pages/*/contents`.
+    pub endpoint: Arc<str>,
+    /// Where in the request's target begins what is sent: the bytes after the mount.
+    pub target_from: usize,
     /// Whether its answer holds a credential.
     pub mints: bool,
 }
 
 /// What a request is sent with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A token minted for this user.
     User(User),
@@ -117,46 +123,66 @@ impl Policy {
     /// Decides what happens to a request.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         let mut found = Found::default();
-        let verdict = self
-            .judge(request, &mut found)
-            .unwrap_or_else(Verdict::Refuse);
+        let verdict = self.judge(request, &mut found).unwrap_or_else(|refusal| {
+            if found.route.is_none() {
+                found.sharing = self.sharing_of_unjudged(request);
+            }
+            Verdict::Refuse(refusal)
+        });
         Decision { verdict, found }
+    }
+
+    /// Which page may read why its request could not be judged: one that the route allows which
+    /// answers there, as far as that can be told.
+    fn sharing_of_unjudged(&self, request: &Request<'_>) -> Sharing {
+        let host = request.only("host").unwrap_or_default();
+        let Some(authority) = request.authority.or(host) else {
+            return Sharing::default();
+        };
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        let route = text(authority)
+            .and_then(Authority::parse)
+            .and_then(|authority| self.routes.find(authority, text(request.target)?));
+        let mut found = Found::default();
+        match route.map(|route| check_origin(route, request, &mut found)) {
+            Some(Ok(())) if found.would_refuse.is_none() => found.sharing,
+            _ => Sharing::default(),
+        }
     }
 
     fn judge(&self, request: &Request<'_>, found: &mut Found) -> Result<Verdict, Refusal> {
         let authority = request.check()?;
-        let target = Target::parse(request.target, authority)?;
-        let host = message::host_name(authority);
+        let target = Target::parse(request.target, authority.text)?;
         let route = self
             .routes
-            .find(&host, target.path())
+            .find(authority, target.path())
             .ok_or(Refusal::NoRoute)?;
         found.route = Some(Arc::clone(route));
+
         let parameters = Parameters::judge(target.query());
-        if let Some(asked) = cors::preflight_method(request.method, request.headers)? {
-            return preflight(route, request, &target, &parameters?, &asked, found);
+        if let Some(asked) = cors::preflight_method(request)? {
+            return preflight(route, request, &target, &parameters?, asked, found);
         }
+
         // First, so that an allowed page can read whatever refusal follows.
-        let origin = check_origin(route, request.headers, found);
+        let origin = check_origin(route, request, found);
         let parameters = parameters?;
-        check_token(route, request.headers)?;
+        check_token(route, request)?;
         origin?;
-        let identity = identify(route, request.headers, found)?;
-        let method =
-            EffectiveMethod::find(request.method, parameters.verb.as_ref(), request.headers)?;
-        found.effective_method = Some(method.effective.clone());
-        let mints = check_capability(route, &method, &target)?;
-        if request
-            .body_bytes()
-            .is_some_and(|bytes| bytes > route.body_bytes_max)
-        {
+
+        let identity = identify(route, request, found)?;
+        let method = EffectiveMethod::find(request, parameters.verb.as_ref())?;
+        found.effective_method = Some(method.clone());
+        let (endpoint, mints) = check_capability(route, &method, &target)?;
+        if matches!(request.body, Body::Length(bytes) if bytes > route.body_bytes_max) {
             return Err(Refusal::BodyTooLarge);
         }
         Ok(Verdict::Forward(Admission {
             route: Arc::clone(route),
             identity,
             method,
-            target: target.behind(&route.mount),
+            endpoint,
+            target_from: target.path_start() + route.mount.as_str().len(),
             mints,
         }))
     }
@@ -164,38 +190,35 @@ impl Policy {
 
 /// Judges a preflight as the request it asks for, but for the credential, which it cannot carry.
 fn preflight(
-    route: &Arc<Route>,
+    route: &Route,
     request: &Request<'_>,
     target: &Target<'_>,
     parameters: &Parameters,
-    asked: &Method,
+    asked: &[u8],
     found: &mut Found,
 ) -> Result<Verdict, Refusal> {
-    check_origin(route, request.headers, found)?;
+    check_origin(route, request, found)?;
     // Only a page that gets its answer is told that it may read one.
     let sharing = std::mem::take(&mut found.sharing);
-    let method = EffectiveMethod::find(asked, parameters.verb.as_ref(), &HeaderMap::new())?;
-    found.effective_method = Some(method.effective.clone());
+    let method = EffectiveMethod::of(asked, parameters.verb.as_ref(), None)?;
+    found.effective_method = Some(method.clone());
     check_capability(route, &method, target)?;
-    Ok(Verdict::Preflight(route.preflights.answer(&sharing)))
+    found.sharing = sharing;
+    Ok(Verdict::Preflight(route.preflights.clone()))
 }
 
 /// Finds out whether the page may ask, and notes which page may read the answer.
-fn check_origin(route: &Route, headers: &HeaderMap, found: &mut Found) -> Result<(), Refusal> {
-    let presented = match &route.access {
-        Access::Browser => {
-            let token = route.site.browser_token.as_ref();
-            token.map_or(Presented::Malformed, |token| {
-                token.allowed_hosts.check(headers)
-            })
-        }
-        Access::Server { origins, .. } => origins.check(headers),
+fn check_origin(route: &Route, request: &Request<'_>, found: &mut Found) -> Result<(), Refusal> {
+    let is_browser = route.is_for_browsers();
+    let presented = match (&route.access, &route.site.browser_token) {
+        (Access::Server { origins, .. }, _) => origins.check(request),
+        (Access::Browser, Some(token)) => token.allowed_hosts.check(request),
+        (Access::Browser, None) => Presented::Malformed,
     };
-    let is_browser = matches!(route.access, Access::Browser);
     let refusal = match presented {
         Presented::Allowed(origin) => {
             found.sharing = Sharing {
-                origin: Some(origin.clone()),
+                origin: Some(origin.into()),
                 with_credentials: is_browser,
             };
             return Ok(());
@@ -209,55 +232,296 @@ fn check_origin(route: &Route, headers: &HeaderMap, found: &mut Found) -> Result
     }
     if let Presented::Foreign(origin) = presented {
         // Without credentials: those go with allowed origins only.
-        found.sharing.origin = Some(origin.clone());
+        found.sharing.origin = Some(origin.into());
     }
     found.would_refuse = Some(refusal);
     Ok(())
 }
 
 /// Refuses a token of the caller's own; a page may send the browser token it has always sent.
-fn check_token(route: &Route, headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut sent = headers.get_all(TOKEN_HEADER).iter();
-    let is_ours = |value: &HeaderValue| match &route.access {
-        Access::Browser => route
-            .site
-            .browser_token
-            .as_ref()
-            .is_some_and(|token| token.is(value)),
-        Access::Server { .. } => false,
+fn check_token(route: &Route, request: &Request<'_>) -> Result<(), Refusal> {
+    let browser_token = match &route.access {
+        Access::Browser => route.site.browser_token.as_ref(),
+        Access::Server { .. } => None,
     };
-    match (sent.next(), sent.next()) {
-        (None, _) => Ok(()),
-        (Some(value), None) if is_ours(value) => Ok(()),
-        _ => Err(Refusal::CallerSentToken),
+    match request.only(TOKEN_HEADER) {
+        Ok(None) => Ok(()),
+        Ok(Some(value)) if browser_token.is_some_and(|token| token.is(value)) => Ok(()),
+        Ok(Some(_)) | Err(Repeated) => Err(Refusal::CallerSentToken),
     }
 }
 
 /// Finds out who calls, and with that as whom the request goes on.
-fn identify(route: &Route, headers: &HeaderMap, found: &mut Found) -> Result<Identity, Refusal> {
+fn identify(route: &Route, request: &Request<'_>, found: &mut Found) -> Result<Identity, Refusal> {
     match &route.access {
         Access::Browser => Ok(Identity::Page),
         Access::Server { callers, .. } => {
-            let index = caller::identify(callers.iter().map(|acting| &*acting.caller), headers)?;
-            let acting = &callers[index];
+            let acting = callers.identify(request)?;
             found.caller = Some(Arc::clone(&acting.caller.name));
+            found.user = Some(acting.user.clone());
             Ok(Identity::User(acting.user.clone()))
         }
     }
 }
 
-/// Whether the route allows the call; `true` if its answer holds a credential.
+/// Whether the route allows the call: the endpoint it is, and whether its answer holds a credential.
 fn check_capability(
     route: &Route,
     method: &EffectiveMethod,
     target: &Target<'_>,
-) -> Result<bool, Refusal> {
-    let mount_segments = route.mount.matches('/').count();
-    let call = target.segments().get(mount_segments..).unwrap_or_default();
+) -> Result<(Arc<str>, bool), Refusal> {
+    let call = target
+        .segments()
+        .get(route.mount.segments()..)
+        .unwrap_or_default();
     match route.allow.judge(&method.effective, call) {
-        Allowed::Yes => Ok(false),
-        Allowed::YesAndMints => Ok(true),
+        Allowed::Yes { endpoint, mints } => Ok((endpoint, mints)),
         Allowed::No => Err(Refusal::CapabilityMissing),
         Allowed::NoItMints => Err(Refusal::MintsCredentials),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::acts_as::ActingCaller;
+    use super::caller::{Caller, Callers, KeyDigest};
+    use super::capability::{Allowance, Pattern, Rule};
+    use super::origin::{OriginPattern, Origins};
+    use super::request::tests::{fields, request};
+    use super::route::Mount;
+    use super::site::{BrowserToken, Site, SiteAddress, Timeouts};
+    use super::*;
+    use crate::signing::{Dialect, Secret, Signer, UserEncoding};
+
+    /// The key of the server token of [`site`].
+    pub(crate) const TOKEN_KEY: &str = "dacaffe7ce69dfd1";
+    /// The browser token of [`site`].
+    pub(crate) const BROWSER_KEY: &str = "b20c5e2de7e1b20c";
+    /// The key of the only caller of [`route`].
+    pub(crate) const API_KEY: &str = "cs_key";
+
+    fn origins(list: &str) -> Origins {
+        Origins::new(OriginPattern::parse_list(list).unwrap())
+    }
+
+    /// A site in a test.
+    pub(crate) fn site() -> Site {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let signer = Signer::new(Dialect::Tkn, &secret(TOKEN_KEY), &secret("canary-secret"));
+        let address = SiteAddress {
+            tls: true,
+            host: "acme.mindtouch.us".to_owned(),
+            port: 443,
+            ca: None,
+        };
+        Site {
+            name: "acme".into(),
+            authority: address.authority().into(),
+            address,
+            signers: vec![signer.unwrap()],
+            browser_token: BrowserToken::new(secret(BROWSER_KEY), origins("crm.example.com")),
+            user_encoding: UserEncoding::Plain,
+            forwards_address: true,
+            timeouts: Timeouts::default(),
+            retries_max: 2,
+        }
+    }
+
+    /// A route to [`site`] for one caller, which allows reading pages and more.
+    pub(crate) fn route(name: &str, mount: &str) -> Route {
+        let rule = |method: http::Method, pattern: &str| Rule {
+            method: Some(method),
+            pattern: Pattern::parse(pattern).unwrap(),
+        };
+        let rules = [
+            rule(http::Method::GET, "pages/*/contents"),
+            rule(http::Method::PUT, "pages/*/properties/*"),
+            rule(http::Method::POST, "pages/*/contents"),
+        ];
+        let minting = vec![rule(http::Method::POST, "users/authenticate")];
+        let allow = Allowance::new(rules.into(), minting, true);
+        Route {
+            name: name.into(),
+            host: None,
+            mount: Mount::parse(mount).unwrap_or_default(),
+            site: Arc::new(site()),
+            access: Access::Server {
+                callers: Callers::new(vec![ActingCaller {
+                    caller: Arc::new(Caller {
+                        name: "crm".into(),
+                        api_keys: vec![KeyDigest::of(API_KEY.as_bytes())],
+                    }),
+                    user: User::parse("=crm-bot", UserEncoding::Plain).unwrap(),
+                }]),
+                origins: origins("app.example.com"),
+            },
+            preflights: Preflights::new(&allow.methods(), ["x-api-key"]),
+            allow,
+            request_headers: Vec::new(),
+            body_bytes_max: 100,
+            report_only: false,
+            return_sessions: false,
+        }
+    }
+
+    /// A route of pages to [`site`].
+    pub(crate) fn widget() -> Route {
+        Route {
+            access: Access::Browser,
+            ..route("widget", "/widget")
+        }
+    }
+
+    /// What is decided of a request on either route.
+    pub(crate) fn decide(request: &Request<'_>) -> Decision {
+        Policy::new(vec![Arc::new(route("crm", "/crm")), Arc::new(widget())]).decide(request)
+    }
+
+    fn check(method: &str, target: &str, lines: &[(&str, &str)], expected: Result<&str, Refusal>) {
+        let mut all = vec![("Host", "gw.example"), ("Cookie", "name=J\u{f6}rg")];
+        all.extend_from_slice(lines);
+        let fields = fields(&all);
+        let verdict = decide(&request(method, target, &fields)).verdict;
+        let seen = match &verdict {
+            Verdict::Forward(admission) => Ok(&target[admission.target_from..]),
+            Verdict::Preflight(preflights) => Ok(&*preflights.methods),
+            Verdict::Refuse(refusal) => Err(*refusal),
+        };
+        assert_eq!(seen, expected, "{method} {target} {lines:?}");
+    }
+
+    const KEY: (&str, &str) = ("X-Api-Key", API_KEY);
+    const PAGE: (&str, &str) = ("Origin", "https://crm.example.com");
+    const APP: (&str, &str) = ("Origin", "https://app.example.com");
+    const CONTENTS: &str = "/crm/@api/deki/pages/=A%252FB/contents?x=/crm";
+
+    #[test]
+    fn a_call_goes_on_after_its_mount() {
+        let rest = Ok("/@api/deki/pages/=A%252FB/contents?x=/crm");
+        check("GET", CONTENTS, &[KEY], rest);
+        check("HEAD", CONTENTS, &[KEY], rest);
+        let absolute = format!("http://gw.example{CONTENTS}");
+        check("GET", &absolute, &[KEY], rest);
+        check("GET", CONTENTS, &[KEY, APP], rest);
+        check("GET", &CONTENTS.replace("crm/@", "widget/@"), &[PAGE], rest);
+    }
+
+    #[test]
+    fn what_was_found_is_told() {
+        let fields = fields(&[
+            ("host", "gw.example"),
+            KEY,
+            ("X-HTTP-Method-Override", "PUT"),
+        ]);
+        let target = "/crm/@api/deki/pages/1/properties/x";
+        let mut request = request("POST", target, &fields);
+        request.body = Body::Length(100);
+        let decision = decide(&request);
+        let Verdict::Forward(admission) = decision.verdict else {
+            panic!("{:?}", decision.verdict);
+        };
+        assert_eq!(&*admission.endpoint, "pages/*/properties/*");
+        assert_eq!(admission.method.on_the_wire(), "PUT");
+        assert!(!admission.method.may_repeat() && !admission.mints);
+        let found = decision.found;
+        assert_eq!(found.caller.as_deref(), Some("crm"));
+        assert_eq!(found.user.unwrap().as_sent(), "=crm-bot");
+        assert_eq!(&*found.route.unwrap().name, "crm");
+        assert_eq!(found.effective_method, Some(admission.method));
+
+        request.body = Body::Length(101);
+        let verdict = decide(&request).verdict;
+        assert!(matches!(verdict, Verdict::Refuse(Refusal::BodyTooLarge)));
+    }
+
+    #[test]
+    fn refusals_in_their_order() {
+        let widget = "/widget/@api/deki/pages/1/contents";
+        check("GET", "/nowhere", &[KEY], Err(Refusal::NoRoute));
+        check("GET", CONTENTS, &[], Err(Refusal::CredentialMissing));
+        check(
+            "GET",
+            CONTENTS,
+            &[KEY, PAGE],
+            Err(Refusal::OriginNotAllowed),
+        );
+        check("GET", widget, &[], Err(Refusal::OriginMissing));
+        check("GET", widget, &[PAGE, PAGE], Err(Refusal::OriginNotAllowed));
+        let token = ("X-Deki-Token", BROWSER_KEY);
+        check(
+            "GET",
+            CONTENTS,
+            &[KEY, token],
+            Err(Refusal::CallerSentToken),
+        );
+        check(
+            "GET",
+            widget,
+            &[PAGE, token, token],
+            Err(Refusal::CallerSentToken),
+        );
+        check("GET", widget, &[PAGE, token], Ok(&widget[7..]));
+        check("DELETE", CONTENTS, &[KEY], Err(Refusal::CapabilityMissing));
+        let users = "/crm/@api/deki/users/authenticate";
+        check("GET", users, &[KEY], Err(Refusal::MintsCredentials));
+        check("POST", users, &[KEY], Ok(&users[4..]));
+        let close = ("Connection", "close, X-Api-Key");
+        check("GET", CONTENTS, &[KEY, close], Err(Refusal::BadMessage));
+    }
+
+    #[test]
+    fn an_allowed_page_can_read_why_it_could_not_be_judged() {
+        let check = |target: &str, lines: &[(&str, &str)], expected: Option<&str>| {
+            let mut all = vec![("Host", "gw.example")];
+            all.extend_from_slice(lines);
+            let fields = fields(&all);
+            let decision = decide(&request("GET", target, &fields));
+            assert!(matches!(decision.verdict, Verdict::Refuse(_)), "{target}");
+            let origin = decision.found.sharing.origin;
+            assert_eq!(origin.as_deref(), expected, "{target} {lines:?}");
+        };
+        let ours = Some(PAGE.1);
+        let bad = "/widget/@api/deki/../x";
+        check(bad, &[PAGE], ours);
+        check(bad, &[APP], None);
+        check(bad, &[PAGE, PAGE], None);
+        check("/crm/%zz", &[PAGE], None);
+        check("/crm/%zz", &[APP], Some(APP.1));
+        check("/nowhere/%zz", &[PAGE], None);
+        check(
+            "/widget/@api/deki/pages/1/contents",
+            &[PAGE, ("Expect", "x")],
+            ours,
+        );
+        check(
+            "/widget/x",
+            &[PAGE, ("Host", "gw.example"), ("Host", "b")],
+            None,
+        );
+    }
+
+    #[test]
+    fn preflights_are_judged_as_what_they_ask_for() {
+        let put = ("Access-Control-Request-Method", "PUT");
+        let get = ("Access-Control-Request-Method", "GET");
+        let methods = Ok("GET, HEAD, POST, PUT");
+        check("OPTIONS", CONTENTS, &[APP, get], methods);
+        check(
+            "OPTIONS",
+            CONTENTS,
+            &[APP, put],
+            Err(Refusal::CapabilityMissing),
+        );
+        check(
+            "OPTIONS",
+            CONTENTS,
+            &[PAGE, get],
+            Err(Refusal::OriginNotAllowed),
+        );
+        for (asked, expected) in [(get, Some("https://app.example.com")), (put, None)] {
+            let fields = fields(&[("host", "gw.example"), APP, asked]);
+            let sharing = decide(&request("OPTIONS", CONTENTS, &fields)).found.sharing;
+            assert_eq!(sharing.origin.as_deref(), expected, "{asked:?}");
+        }
     }
 }

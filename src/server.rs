@@ -1,9 +1,8 @@
 //! Listens, serves, and stops: puts the gateway, its connections and its background tasks together.
 //!
-//! The engine's own server is not used: its listeners retry a taken port for half a minute and then
-//! leave a process without one, and its shutdown closes idle connections first and sleeps a fixed
-//! time after. Here a connection is accepted, guarded and handed to the engine, and stopping takes
-//! as long as the requests under way (docs/decisions/002-own-accept-loop.md).
+//! A connection is accepted, given a permit, and served by one task. Stopping takes as long as the
+//! requests under way: listeners go on for a moment, so that a balancer can notice, and connections
+//! that are idle at the end are dropped.
 
 pub mod admin;
 
@@ -12,28 +11,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pingora::apps::{HttpServerOptions, ServerApp};
-use pingora::protocols::http::v2::server::default_h2_options;
-use pingora::proxy::{HttpProxy, http_proxy};
-use pingora::server::configuration::ServerConf;
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::config::Settings;
+use crate::gateway::Gateway;
 use crate::policy::Policy;
-use crate::proxy::guard::{Doors, Guarded};
-use crate::proxy::live::LivePolicy;
-use crate::proxy::peer::Peers;
-use crate::proxy::{ATTEMPTS_MAX, Gateway};
 use crate::telemetry::Telemetry;
-use crate::watch::{Watch, names};
+use crate::upstream::Network;
+use crate::watch::generation::{Generation, Live};
+use crate::watch::names;
+use crate::wire::connection::Connection;
+use crate::wire::h1::H1;
+use crate::wire::h2::{self, H2, Replay};
+use crate::wire::slots::{Permit, Slots};
 
-/// Pooled connections to sites, in total.
-const POOL_SIZE: usize = 512;
+/// How often idle connections to sites are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// How long new connections are still taken after the order to stop, at most: the time a balancer
 /// needs to notice.
@@ -57,24 +56,22 @@ pub struct BindError {
 pub struct Server {
     listeners: Vec<(TcpListener, bool)>,
     admin: Option<TcpListener>,
-    proxy: Arc<HttpProxy<Gateway>>,
-    shared: Shared,
+    gateway: Arc<Gateway>,
     drain_timeout: Duration,
 }
 
-/// What outlives a connection.
+/// What can be asked about a gateway while it serves.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// Counts and records.
     pub telemetry: Arc<Telemetry>,
     /// Connections.
-    pub doors: Arc<Doors>,
-    /// What is learnt beside the traffic.
-    pub watch: Arc<Watch>,
+    pub slots: Arc<Slots>,
     /// Requests under way.
     pub in_flight: Arc<AtomicUsize>,
     /// Whether the program is stopping.
     pub draining: Arc<AtomicBool>,
+    gateway: Arc<Gateway>,
 }
 
 impl Server {
@@ -92,25 +89,21 @@ impl Server {
             None => None,
         };
         let telemetry = Arc::<Telemetry>::default();
-        let shared = Shared {
-            doors: Doors::new(settings.connections, Arc::clone(&telemetry)),
-            watch: Arc::new(Watch::new(
-                &policy,
-                &settings.caller_limits,
-                settings.origin_limits,
-            )),
-            in_flight: Arc::default(),
-            draining: Arc::default(),
-            telemetry,
-        };
-        for addresses in shared.watch.addresses() {
-            addresses.resolve().await;
+        let network = Network::new(policy.routes().map(|route| &route.site));
+        let generation = Generation::new(policy, &settings.caller_limits, settings.origin_limits);
+        for (_, watched) in generation.sites() {
+            watched.addresses.resolve().await;
         }
+        let gateway = Gateway::new(
+            Live::new(generation),
+            Arc::clone(&telemetry),
+            Slots::new(settings.connections, telemetry),
+            Box::new(network),
+        );
         Ok(Self {
             listeners,
             admin,
-            proxy: Arc::new(proxy(settings, policy, &shared)),
-            shared,
+            gateway: Arc::new(gateway),
             drain_timeout: settings.drain_timeout,
         })
     }
@@ -130,45 +123,52 @@ impl Server {
 
     /// What can be asked about it while it serves.
     pub fn shared(&self) -> Shared {
-        self.shared.clone()
+        let gateway = Arc::clone(&self.gateway);
+        Shared {
+            telemetry: Arc::clone(&gateway.telemetry),
+            slots: Arc::clone(&gateway.slots),
+            in_flight: Arc::clone(&gateway.in_flight),
+            draining: Arc::clone(&gateway.draining),
+            gateway,
+        }
     }
 
     /// Serves until `stop` resolves, then finishes what is under way and returns.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send) {
-        let (shutdown, shut) = watch::channel(false);
+        let shared = self.shared();
         let mut tasks = JoinSet::new();
-        tasks.spawn(names::keep_resolving(self.shared.watch.addresses()));
+        tasks.spawn(keep_resolving(Arc::clone(&self.gateway)));
+        tasks.spawn(keep_sweeping(Arc::clone(&self.gateway)));
         if let Some(admin) = self.admin {
-            tasks.spawn(admin::serve(admin, self.shared.clone()));
+            tasks.spawn(admin::serve(admin, shared.clone()));
         }
         let mut accepting = JoinSet::new();
-        let (close, closed) = watch::channel(false);
+        let (drain, drained) = watch::channel(Phase::Serving);
         for (listener, h2c) in self.listeners {
-            let door = Door {
-                proxy: Arc::clone(&self.proxy),
-                doors: Arc::clone(&self.shared.doors),
-                shutdown: shut.clone(),
+            let accept = Accept {
+                gateway: Arc::clone(&self.gateway),
+                phase: drained.clone(),
                 h2c,
             };
-            accepting.spawn(door.accept(listener, closed.clone()));
+            accepting.spawn(accept.run(listener));
         }
         stop.await;
         let deadline = Instant::now() + self.drain_timeout;
         info!(
-            in_flight = self.shared.in_flight.load(Ordering::Acquire),
+            in_flight = shared.in_flight.load(Ordering::Acquire),
             "stopping"
         );
-        self.shared.draining.store(true, Ordering::Release);
-        self.shared
+        shared.draining.store(true, Ordering::Release);
+        drain.send_replace(Phase::Draining);
+        shared
             .idle(Instant::now() + STILL_ACCEPTING.min(self.drain_timeout))
             .await;
         // Each loop takes what is queued before it closes its socket.
-        close.send_replace(true);
+        drain.send_replace(Phase::Closing);
         let connections: Vec<_> = accepting.join_all().await;
-        self.shared.idle(deadline).await;
-        let cut = self.shared.in_flight.load(Ordering::Acquire);
-        shutdown.send_replace(true);
-        ServerApp::cleanup(&*self.proxy).await;
+        shared.idle(deadline).await;
+        let cut = shared.in_flight.load(Ordering::Acquire);
+        // Connections that are idle now, or took too long, end here.
         drop(connections);
         if cut > 0 {
             warn!(
@@ -181,7 +181,22 @@ impl Server {
     }
 }
 
+/// How far stopping has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// New connections are still taken; kept ones are asked to go.
+    Draining,
+    /// Nothing new is taken.
+    Closing,
+}
+
 impl Shared {
+    /// What is learnt of each site, by name.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.gateway.live.pin()
+    }
+
     /// Waits until nothing has been under way for a moment, or until the deadline.
     async fn idle(&self, deadline: Instant) {
         let mut idle_since = None;
@@ -197,19 +212,39 @@ impl Shared {
     }
 }
 
-/// One listener's way into the engine.
-struct Door {
-    proxy: Arc<HttpProxy<Gateway>>,
-    doors: Arc<Doors>,
-    shutdown: watch::Receiver<bool>,
+/// Resolves the names of the generation in force now and then; never returns.
+async fn keep_resolving(gateway: Arc<Gateway>) {
+    loop {
+        let generation = gateway.live.pin();
+        let all: Vec<_> = generation
+            .sites()
+            .map(|(_, watched)| Arc::clone(&watched.addresses))
+            .collect();
+        names::resolve_again(&all).await;
+    }
+}
+
+/// Closes idle connections to sites that have waited too long; never returns.
+async fn keep_sweeping(gateway: Arc<Gateway>) {
+    loop {
+        sleep(SWEEP).await;
+        gateway.pool.sweep();
+    }
+}
+
+/// One listener's way in.
+struct Accept {
+    gateway: Arc<Gateway>,
+    phase: watch::Receiver<Phase>,
     h2c: bool,
 }
 
-impl Door {
+impl Accept {
     /// Accepts until told to close, then hands over the connections that are still open.
-    async fn accept(self, listener: TcpListener, mut closed: watch::Receiver<bool>) -> JoinSet<()> {
+    async fn run(mut self, listener: TcpListener) -> JoinSet<()> {
         let mut connections = JoinSet::new();
-        loop {
+        let mut phase = self.phase.clone();
+        while *self.phase.borrow_and_update() != Phase::Closing {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.admit(stream, peer, &mut connections),
@@ -220,11 +255,11 @@ impl Door {
                     }
                 },
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                _ = closed.changed() => break,
+                _ = phase.changed() => {}
             }
         }
         while let Ok(Ok((stream, peer))) =
-            tokio::time::timeout(Duration::from_millis(5), listener.accept()).await
+            timeout(Duration::from_millis(5), listener.accept()).await
         {
             self.admit(stream, peer, &mut connections);
         }
@@ -232,44 +267,103 @@ impl Door {
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>) {
-        let Some(pass) = self.doors.admit(peer) else {
+        let Some(permit) = self.gateway.slots.admit(peer) else {
             return;
         };
         // Without it small answers wait for the acknowledgement of the one before; it cannot fail
         // on a socket that is connected.
         drop(stream.set_nodelay(true));
-        let guarded = Guarded::new(stream, peer, pass, self.h2c);
-        let proxy = Arc::clone(&self.proxy);
-        let shutdown = self.shutdown.clone();
-        connections.spawn(async move {
-            proxy.process_new(Box::new(guarded), &shutdown).await;
-        });
+        let gateway = Arc::clone(&self.gateway);
+        let caller = H1::new(stream, peer.ip());
+        if self.h2c {
+            let phase = self.phase.clone();
+            connections.spawn(either(gateway, caller, phase, permit));
+        } else {
+            connections.spawn(async move {
+                gateway.serve(caller).await;
+                drop(permit);
+            });
+        }
     }
 }
 
-fn proxy(settings: &Settings, policy: Policy, shared: &Shared) -> HttpProxy<Gateway> {
-    let conf = ServerConf {
-        max_retries: ATTEMPTS_MAX,
-        upstream_keepalive_pool_size: POOL_SIZE,
-        ..ServerConf::default()
+/// Serves a connection that may speak HTTP/2 by prior knowledge.
+async fn either(
+    gateway: Arc<Gateway>,
+    mut caller: H1<TcpStream>,
+    phase: watch::Receiver<Phase>,
+    permit: Permit,
+) {
+    let peer = caller.peer_address();
+    if speaks_h2(&gateway, caller.preface()).await {
+        let (first, stream) = caller.into_connection().into_parts();
+        let io = Replay::new(Bytes::from(first), stream);
+        Box::pin(multiplex(gateway, io, peer, phase)).await;
+    } else {
+        gateway.serve(caller).await;
+    }
+    drop(permit);
+}
+
+/// Whether a connection begins with the preface of HTTP/2.
+async fn speaks_h2(gateway: &Gateway, connection: &mut Connection<TcpStream>) -> bool {
+    let limits = gateway.slots.limits();
+    let mut until = Instant::now() + limits.idle_timeout;
+    loop {
+        let seen = connection.unread();
+        let compared = seen.len().min(h2::PREFACE.len());
+        if seen[..compared] != h2::PREFACE[..compared] {
+            return false;
+        }
+        if compared == h2::PREFACE.len() {
+            return true;
+        }
+        if compared > 0 {
+            until = until.min(Instant::now() + limits.header_timeout);
+        }
+        let filling = std::future::poll_fn(|cx| connection.poll_fill(cx));
+        match tokio::time::timeout_at(until, filling).await {
+            Ok(Ok(count)) if count > 0 => {}
+            // The other protocol notices that nothing comes.
+            _ => return false,
+        }
+    }
+}
+
+/// Serves the streams of a connection, each in a task of its own, until it ends.
+async fn multiplex(
+    gateway: Arc<Gateway>,
+    io: Replay<TcpStream>,
+    peer: std::net::IpAddr,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let limits = *gateway.slots.limits();
+    let handshake = h2::options().handshake::<_, Bytes>(io);
+    let Ok(Ok(mut connection)) = timeout(limits.header_timeout, handshake).await else {
+        return;
     };
-    let gateway = Gateway {
-        peers: Peers::new(&policy),
-        live: LivePolicy::new(policy),
-        watch: Arc::clone(&shared.watch),
-        telemetry: Arc::clone(&shared.telemetry),
-        doors: Arc::clone(&shared.doors),
-        in_flight: Arc::clone(&shared.in_flight),
-        draining: Arc::clone(&shared.draining),
-    };
-    let mut proxy = http_proxy(&Arc::new(conf), gateway);
-    let mut options = HttpServerOptions::default();
-    // Whether a listener really speaks it, its guard decides.
-    options.h2c = true;
-    options.h2_idle_timeout = Some(settings.connections.idle_timeout);
-    proxy.server_options = Some(options);
-    proxy.h2_options = Some(default_h2_options());
-    proxy
+    let mut streams = JoinSet::new();
+    let mut idle_until = Instant::now() + limits.idle_timeout;
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    let mut stream = H2::new(request, respond, peer);
+                    let gateway = Arc::clone(&gateway);
+                    streams.spawn(async move { gateway.exchange(&mut stream).await });
+                }
+                Some(Err(_)) | None => break,
+            },
+            Some(_) = streams.join_next(), if !streams.is_empty() => {
+                idle_until = Instant::now() + limits.idle_timeout;
+            }
+            () = tokio::time::sleep_until(idle_until), if streams.is_empty() => break,
+            changed = phase.changed() => match changed {
+                Ok(()) => connection.graceful_shutdown(),
+                Err(_) => break,
+            },
+        }
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {

@@ -69,8 +69,7 @@ pub fn install(format: LogFormat) -> io::Result<LogWriter> {
 /// A subscriber that writes this program's events to `writer`, each as it happens: those that
 /// `filter` lets through, or from `info` up where it is empty or cannot be read.
 ///
-/// This program's crates are those whose names begin with this one's: the emulated site's events are
-/// written, too. Those of other crates never are, whatever the filter says. The engine's hold whole
+/// Events of other crates are never written, whatever the filter says. The engine's hold whole
 /// header sections and targets with their queries; what there is to know of an exchange is in its
 /// record.
 pub fn subscriber<W>(format: LogFormat, filter: &str, writer: W) -> impl tracing::Subscriber

@@ -1,20 +1,22 @@
 //! Who is calling: turns a presented credential into a [`Caller`], or refuses.
 //!
-//! Only SHA-256 digests of keys are held. A presented key is hashed and its digest compared with
-//! every digest in constant time, to the end of the list, so that timing tells neither how much of
-//! a key was right nor whose it nearly was.
+//! Only SHA-256 digests of keys are held. A presented key is hashed, and its digest looked up: one
+//! caller costs what ten thousand cost. Nobody can make digests that are nearly right, and the one
+//! that is found is compared in constant time, so timing tells nothing of a key.
 
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderName};
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 use super::Refusal;
+use super::acts_as::ActingCaller;
+use super::request::Request;
 
-/// The other header an API key may come in.
-pub const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
+/// The headers an API key may come in.
+pub const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
 
 /// Longest credential in bytes that is looked at.
 const CREDENTIAL_BYTES_MAX: usize = 1024;
@@ -29,7 +31,7 @@ pub struct Caller {
 }
 
 /// The SHA-256 digest of an API key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
@@ -51,30 +53,77 @@ impl KeyDigest {
     }
 }
 
+/// In constant time.
+impl PartialEq for KeyDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for KeyDigest {}
+
+impl Hash for KeyDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+/// The callers of one route, found by what they present. Without any, nobody is let in.
+#[derive(Debug, Default)]
+pub struct Callers {
+    all: Vec<ActingCaller>,
+    /// Where in `all` the caller with this key stands.
+    by_key: HashMap<KeyDigest, usize>,
+}
+
+impl Callers {
+    /// Arranges callers; no two of them have a key in common.
+    pub fn new(all: Vec<ActingCaller>) -> Self {
+        let by_key = all.iter().enumerate().flat_map(|(index, acting)| {
+            let keys = acting.caller.api_keys.iter();
+            keys.map(move |digest| (*digest, index))
+        });
+        Self {
+            by_key: by_key.collect(),
+            all,
+        }
+    }
+
+    /// Every caller.
+    pub fn iter(&self) -> impl Iterator<Item = &ActingCaller> {
+        self.all.iter()
+    }
+
+    /// The caller whose credential a request presents.
+    ///
+    /// # Errors
+    /// The refusals of a credential that is missing, ambiguous or unknown.
+    pub fn identify(&self, request: &Request<'_>) -> Result<&ActingCaller, Refusal> {
+        let key = presented(request)?;
+        if key.is_empty() || key.len() > CREDENTIAL_BYTES_MAX {
+            return Err(Refusal::CredentialUnknown);
+        }
+        self.by_key
+            .get(&KeyDigest::of(key))
+            .map(|index| &self.all[*index])
+            .ok_or(Refusal::CredentialUnknown)
+    }
+}
+
 /// Reads the one credential of a request.
 ///
 /// # Errors
 /// [`Refusal::CredentialMissing`] for none, [`Refusal::AmbiguousCredential`] for more than one,
 /// [`Refusal::CredentialUnknown`] for a scheme that no caller uses.
-fn presented(headers: &HeaderMap) -> Result<&[u8], Refusal> {
-    let mut all = headers
-        .get_all(AUTHORIZATION)
-        .iter()
-        .map(|value| (true, value))
-        .chain(
-            headers
-                .get_all(API_KEY_HEADER)
-                .iter()
-                .map(|value| (false, value)),
-        );
-    let (is_authorization, value) = all.next().ok_or(Refusal::CredentialMissing)?;
-    if all.next().is_some() {
-        return Err(Refusal::AmbiguousCredential);
-    }
-    let value = value.as_bytes().trim_ascii();
-    if !is_authorization {
-        return Ok(value);
-    }
+fn presented<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
+    let [authorization, api_key] = CREDENTIAL_HEADERS.map(|name| request.only(name));
+    let several = |_| Refusal::AmbiguousCredential;
+    let value = match (authorization.map_err(several)?, api_key.map_err(several)?) {
+        (None, None) => return Err(Refusal::CredentialMissing),
+        (Some(_), Some(_)) => return Err(Refusal::AmbiguousCredential),
+        (None, Some(key)) => return Ok(key.trim_ascii()),
+        (Some(value), None) => value.trim_ascii(),
+    };
     // RFC 9110 section 11.1: the scheme is case-insensitive.
     match value.split_at_checked(7) {
         Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => Ok(key.trim_ascii()),
@@ -82,57 +131,39 @@ fn presented(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     }
 }
 
-/// Finds which of `callers` presents its key, by index.
-///
-/// # Errors
-/// The refusals of a credential that is missing, ambiguous or unknown.
-pub fn identify<'c>(
-    callers: impl Iterator<Item = &'c Caller>,
-    headers: &HeaderMap,
-) -> Result<usize, Refusal> {
-    let key = presented(headers)?;
-    if key.is_empty() || key.len() > CREDENTIAL_BYTES_MAX {
-        return Err(Refusal::CredentialUnknown);
-    }
-    let digest = KeyDigest::of(key);
-    let mut found = None;
-    for (index, caller) in callers.enumerate() {
-        let hit = caller
-            .api_keys
-            .iter()
-            .fold(Choice::from(0), |hit, known| hit | known.0.ct_eq(&digest.0));
-        if bool::from(hit) {
-            found = Some(index);
-        }
-    }
-    found.ok_or(Refusal::CredentialUnknown)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::request::tests::{fields, request};
     use super::*;
+    use crate::signing::{User, UserEncoding};
 
-    fn check(headers: &[(&str, &str)], expected: Result<usize, Refusal>) {
-        let caller = |name: &str, keys: &[&str]| Caller {
-            name: name.into(),
-            api_keys: keys
-                .iter()
-                .map(|key| KeyDigest::of(key.as_bytes()))
-                .collect(),
+    fn check(headers: &[(&str, &str)], expected: Result<&str, Refusal>) {
+        let caller = |name: &str, keys: &[&str]| ActingCaller {
+            caller: Arc::new(Caller {
+                name: name.into(),
+                api_keys: keys
+                    .iter()
+                    .map(|key| KeyDigest::of(key.as_bytes()))
+                    .collect(),
+            }),
+            user: User::parse("1", UserEncoding::Plain).unwrap(),
         };
-        let callers = [caller("a", &["key-a", "old-a"]), caller("b", &["key-b"])];
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
-        }
-        assert_eq!(identify(callers.iter(), &map), expected, "{headers:?}");
+        let callers = Callers::new(vec![
+            caller("a", &["key-a", "old-a"]),
+            caller("b", &["key-b"]),
+        ]);
+        let fields = fields(headers);
+        let found = callers
+            .identify(&request("GET", "/", &fields))
+            .map(|acting| &*acting.caller.name);
+        assert_eq!(found, expected, "{headers:?}");
     }
 
     #[test]
     fn one_key_in_either_header() {
-        check(&[("authorization", "Bearer key-a")], Ok(0));
-        check(&[("authorization", "bearer  old-a")], Ok(0));
-        check(&[("x-api-key", "key-b")], Ok(1));
+        check(&[("authorization", "Bearer key-a")], Ok("a"));
+        check(&[("authorization", "bearer  old-a")], Ok("a"));
+        check(&[("x-api-key", "key-b")], Ok("b"));
     }
 
     #[test]
@@ -164,6 +195,15 @@ mod tests {
             &[("x-api-key", &"k".repeat(CREDENTIAL_BYTES_MAX + 1))],
             Err(Refusal::CredentialUnknown),
         );
+    }
+
+    #[test]
+    fn nobody_is_let_in_where_nobody_is_listed() {
+        let fields = fields(&[("x-api-key", "key-a")]);
+        let verdict = Callers::default()
+            .identify(&request("GET", "/", &fields))
+            .map(|_| ());
+        assert_eq!(verdict, Err(Refusal::CredentialUnknown));
     }
 
     #[test]

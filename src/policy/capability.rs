@@ -1,23 +1,26 @@
 //! What may be done: named sets of methods and paths of the MindTouch API, and what no set but one
 //! may hold.
 //!
-//! A pattern is a path behind `/@api/deki/`: words, `*` for one segment, `**` at the end for any
+//! A pattern is a path after `/@api/deki/`: words, `*` for one segment, `**` at the end for any
 //! number of them. Patterns see the canonical view of a path ([`super::target`]). `*` and `**` do
 //! not look the same at what is left encoded there: a page title (`=A%2FB`) or a file name may be
 //! anything, but a segment that stands where the API has ids must not hide a word of the API, so
 //! `*` takes a segment with an escape or a letter outside ASCII only if it is a title.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::Method;
 use thiserror::Error;
 
-use super::target::may_be_read_as;
+use super::method::METHODS;
+use super::target::{may_be_read_as, reads_one_way};
 
-/// A path of the API with wildcards.
+/// A path of the API with wildcards. Cloning it copies no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    parts: Vec<Part>,
+    text: Arc<str>,
+    parts: Arc<[Part]>,
     any_tail: bool,
 }
 
@@ -32,7 +35,7 @@ enum Part {
 pub enum PatternFault {
     /// Nothing, or nothing between two slashes.
     #[error(
-        "a pattern has no empty segments; write a path behind /@api/deki/ such as pages/*/contents"
+        "a pattern has no empty segments; write a path after /@api/deki/ such as pages/*/contents"
     )]
     EmptySegment,
     /// `**` that is not at the end.
@@ -54,7 +57,8 @@ impl Pattern {
         let (body, any_tail) = match text.strip_suffix("**") {
             Some("") => {
                 return Ok(Self {
-                    parts: Vec::new(),
+                    text: text.into(),
+                    parts: Arc::new([]),
                     any_tail: true,
                 });
             }
@@ -79,12 +83,21 @@ impl Pattern {
                 _ => Err(PatternFault::BadSegment),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { parts, any_tail })
+        Ok(Self {
+            text: text.into(),
+            parts,
+            any_tail,
+        })
     }
 
-    /// Whether the canonical segments behind `/@api/deki/` are such a path.
+    /// The pattern as it was written: how logs and metrics call the paths that match it.
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// Whether the canonical segments after `/@api/deki/` are such a path.
     pub fn matches(&self, segments: &[Cow<'_, str>]) -> bool {
-        self.fits(segments, |part, segment| match part {
+        self.fits(segments, |_, part, segment| match part {
             Part::Word(word) => word.eq_ignore_ascii_case(segment),
             Part::AnySegment => {
                 segment.starts_with('=') || !segment.bytes().any(|b| b == b'%' || !b.is_ascii())
@@ -92,15 +105,19 @@ impl Pattern {
         })
     }
 
-    /// Whether the site might take the segments for such a path, at worst.
-    fn may_match(&self, segments: &[Cow<'_, str>]) -> bool {
-        self.fits(segments, |part, segment| match part {
+    /// Whether the site might take the segments for such a path, at worst. `plain` has a bit for each
+    /// of them that [`reads_one_way`].
+    fn may_match(&self, segments: &[Cow<'_, str>], plain: u64) -> bool {
+        self.fits(segments, |index, part, segment| match part {
+            Part::Word(word) if index < 64 && plain >> index & 1 == 1 => {
+                word.eq_ignore_ascii_case(segment)
+            }
             Part::Word(word) => may_be_read_as(segment, word),
             Part::AnySegment => true,
         })
     }
 
-    fn fits(&self, segments: &[Cow<'_, str>], fit: impl Fn(&Part, &str) -> bool) -> bool {
+    fn fits(&self, segments: &[Cow<'_, str>], fit: impl Fn(usize, &Part, &str) -> bool) -> bool {
         let enough = if self.any_tail {
             segments.len() >= self.parts.len()
         } else {
@@ -111,7 +128,8 @@ impl Pattern {
                 .parts
                 .iter()
                 .zip(segments)
-                .all(|(part, segment)| fit(part, segment))
+                .enumerate()
+                .all(|(index, (part, segment))| fit(index, part, segment))
     }
 }
 
@@ -124,35 +142,61 @@ pub struct Rule {
     pub pattern: Pattern,
 }
 
-impl Rule {
-    fn allows(&self, method: &Method, segments: &[Cow<'_, str>]) -> bool {
-        let same = match &self.method {
-            None => true,
+/// A rule as it is judged by.
+#[derive(Clone, Debug)]
+struct Judged {
+    /// The methods it covers, a bit each in the order of [`METHODS`].
+    methods: u8,
+    pattern: Pattern,
+}
+
+impl Judged {
+    fn new(rule: Rule) -> Self {
+        let methods = match &rule.method {
+            None => METHODS.iter().map(bit).sum(),
             // HEAD is GET without the body (RFC 9110 section 9.3.2).
-            Some(rule) if *method == Method::HEAD => *rule == Method::GET || *rule == Method::HEAD,
-            Some(rule) => rule == method,
+            Some(Method::GET) => bit(&Method::GET) | bit(&Method::HEAD),
+            Some(method) => bit(method),
         };
-        same && self.pattern.matches(segments)
+        Self {
+            methods,
+            pattern: rule.pattern,
+        }
     }
+
+    fn allows(&self, method: u8, segments: &[Cow<'_, str>]) -> bool {
+        self.methods & method != 0 && self.pattern.matches(segments)
+    }
+}
+
+/// A method as a bit; none for one that is not the API's.
+fn bit(method: &Method) -> u8 {
+    METHODS
+        .iter()
+        .position(|known| known == method)
+        .map_or(0, |index| 1 << index)
 }
 
 /// What one route allows: the rules of its capabilities in one list.
 #[derive(Clone, Debug, Default)]
 pub struct Allowance {
-    rules: Vec<Rule>,
+    rules: Vec<Judged>,
     /// The credential-minting endpoints; empty means that the route's file was compiled without.
-    minting: Vec<Rule>,
+    minting: Vec<Judged>,
     /// Whether `mint-credentials` is among the capabilities.
     may_mint: bool,
 }
 
 /// What an allowance says of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed {
     /// It may be made.
-    Yes,
-    /// It may be made, and its answer holds a credential.
-    YesAndMints,
+    Yes {
+        /// The pattern that matched, such as `pages/*/contents`.
+        endpoint: Arc<str>,
+        /// Whether its answer holds a credential.
+        mints: bool,
+    },
     /// No capability of the route covers it.
     No,
     /// It mints credentials or reaches beyond, and the route may not.
@@ -162,9 +206,10 @@ pub enum Allowed {
 impl Allowance {
     /// Joins capabilities; `minting` are the rules of `mint-credentials`.
     pub fn new(rules: Vec<Rule>, minting: Vec<Rule>, may_mint: bool) -> Self {
+        let judged = |rules: Vec<Rule>| rules.into_iter().map(Judged::new).collect();
         Self {
-            rules,
-            minting,
+            rules: judged(rules),
+            minting: judged(minting),
             may_mint,
         }
     }
@@ -176,35 +221,46 @@ impl Allowance {
             _ if reaches_beyond(segments) => return Allowed::NoItMints,
             _ => return Allowed::No,
         };
-        if self.minting.iter().any(|rule| rule.pattern.may_match(call)) {
-            let exactly = self.minting.iter().any(|rule| rule.allows(method, call));
-            return if self.may_mint && exactly {
-                Allowed::YesAndMints
-            } else {
-                Allowed::NoItMints
+        let method = bit(method);
+        let found = |rules: &[Judged]| {
+            let rule = rules.iter().find(|rule| rule.allows(method, call));
+            rule.map(|rule| Arc::clone(rule.pattern.text()))
+        };
+        if self.may_be_minting(call) {
+            return match found(&self.minting) {
+                Some(endpoint) if self.may_mint => Allowed::Yes {
+                    endpoint,
+                    mints: true,
+                },
+                _ => Allowed::NoItMints,
             };
         }
-        if self.rules.iter().any(|rule| rule.allows(method, call)) {
-            Allowed::Yes
-        } else {
-            Allowed::No
+        match found(&self.rules) {
+            Some(endpoint) => Allowed::Yes {
+                endpoint,
+                mints: false,
+            },
+            None => Allowed::No,
         }
+    }
+
+    fn may_be_minting(&self, call: &[Cow<'_, str>]) -> bool {
+        let plain = call.iter().take(64).rev().fold(0, |bits: u64, segment| {
+            bits << 1 | u64::from(reads_one_way(segment))
+        });
+        self.minting
+            .iter()
+            .any(|rule| rule.pattern.may_match(call, plain))
     }
 
     /// The methods that some rule names, for a preflight's answer; every one of the API's if a rule
     /// names none.
     pub fn methods(&self) -> Vec<Method> {
-        let covers = |method: &Method| {
-            self.rules.iter().any(|rule| match &rule.method {
-                None => true,
-                Some(named) => {
-                    named == method || (*method == Method::HEAD && *named == Method::GET)
-                }
-            })
-        };
-        // A PUT or DELETE may also travel as a POST (`dream.in.verb`).
+        let covered = self.rules.iter().fold(0, |all, rule| all | rule.methods);
+        let covers = |method: &Method| covered & bit(method) != 0;
+        // A PUT or DELETE may also come as a POST (`dream.in.verb`).
         let by_post = covers(&Method::PUT) || covers(&Method::DELETE);
-        super::method::METHODS
+        METHODS
             .into_iter()
             .filter(|method| covers(method) || (by_post && *method == Method::POST))
             .collect()
@@ -292,16 +348,26 @@ mod tests {
         )
     }
 
+    fn yes(endpoint: &str, mints: bool) -> Allowed {
+        Allowed::Yes {
+            endpoint: endpoint.into(),
+            mints,
+        }
+    }
+
     #[test]
     fn all_is_everything_but_what_mints() {
         let judge = |path: &str| allowance(false).judge(&Method::GET, &segments(path));
-        assert_eq!(judge("@api/deki/pages/1"), Allowed::Yes);
-        assert_eq!(judge("@api/deki/users/1"), Allowed::Yes);
+        assert_eq!(judge("@api/deki/pages/1"), yes("**", false));
+        assert_eq!(judge("@api/deki/users/1"), yes("**", false));
+        assert_eq!(judge("@api/deki/pages/=a.b"), yes("**", false));
         for path in [
             "@api/deki/users/authenticate",
             "@api/deki/users/AUTHENTICATE",
             "@api/deki/users/authenticate.",
             "@api/deki/users/%61uthenticate",
+            "@api/deki/users/=a%2Fb/password",
+            "@api/deki/users/a.b/password;x",
             "@api/deki/Users/1/Password",
             "@api/deki/site/services",
             "@api/deki/site/services/3/proxy/x",
@@ -320,7 +386,10 @@ mod tests {
     #[test]
     fn minting_is_allowed_only_where_named_and_only_in_plain_spelling() {
         let judge = |path: &str| allowance(true).judge(&Method::POST, &segments(path));
-        assert_eq!(judge("@api/deki/users/authenticate"), Allowed::YesAndMints);
+        assert_eq!(
+            judge("@api/deki/users/authenticate"),
+            yes("users/authenticate", true)
+        );
         assert_eq!(judge("@api/deki/users/authenticate;x"), Allowed::NoItMints);
     }
 
@@ -332,8 +401,8 @@ mod tests {
         };
         let allowance = Allowance::new(vec![read], Vec::new(), false);
         let judge = |method: Method| allowance.judge(&method, &segments("@api/deki/pages/1"));
-        assert_eq!(judge(Method::GET), Allowed::Yes);
-        assert_eq!(judge(Method::HEAD), Allowed::Yes);
+        assert_eq!(judge(Method::GET), yes("pages/*", false));
+        assert_eq!(judge(Method::HEAD), yes("pages/*", false));
         assert_eq!(judge(Method::DELETE), Allowed::No);
         assert_eq!(judge(Method::OPTIONS), Allowed::No);
         assert_eq!(allowance.methods(), [Method::GET, Method::HEAD]);

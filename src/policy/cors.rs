@@ -1,116 +1,51 @@
-//! Cross-origin resource sharing as the Fetch standard has it: what a preflight is, and the headers
-//! that let an allowed page read an answer.
+//! Cross-origin resource sharing as the Fetch standard has it: what a preflight is, what a route says
+//! to one, and which page may read an answer.
 //!
-//! The headers only tell a browser what its page may *read*. What keeps a foreign page's request
-//! from the site is the refusal in [`super::Policy::decide`], on every method.
+//! The headers that come of it ([`crate::rewrite`] writes them) only tell a browser what its page may
+//! *read*. What keeps a foreign page's request from the site is the refusal in
+//! [`super::Policy::decide`], on every method.
 
-use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderName, ORIGIN, VARY,
-};
-use http::{HeaderMap, HeaderValue, Method};
+use std::sync::Arc;
+
+use http::Method;
 
 use super::Refusal;
-
-/// How long a browser may remember a preflight, in seconds: what Chromium caps it to.
-const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("7200");
-
-/// What a page may read beside the safelisted headers.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "X-Deki-Session, ETag, Location, Retry-After, X-Request-Id, X-Countersign-Refusal",
-);
+use super::request::Request;
 
 /// What a page may always send.
 const SENDABLE: &str = "Content-Type, X-Deki-Token, X-Deki-Client, X-Deki-Requested-With, X-Requested-With, \
 Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, If-Range";
 
-const VARY_PREFLIGHT: HeaderValue = HeaderValue::from_static(
-    "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
-);
-
-/// What a route answers to preflights, put together once.
-#[derive(Clone, Debug)]
+/// What a route answers to preflights, put together once. Cloning it copies no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preflights {
-    methods: HeaderValue,
-    headers: HeaderValue,
+    /// The value of `Access-Control-Allow-Methods`.
+    pub methods: Arc<str>,
+    /// The value of `Access-Control-Allow-Headers`.
+    pub headers: Arc<str>,
 }
 
 impl Preflights {
     /// The answer of a route that allows `methods`, with the headers its pages send beside the usual
     /// ones (the credentials of its callers, those it names).
-    pub fn new(methods: &[Method], more_headers: &[HeaderName]) -> Self {
+    pub fn new<'a>(methods: &[Method], more_headers: impl IntoIterator<Item = &'a str>) -> Self {
         let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
-        let more = more_headers.iter().map(HeaderName::as_str);
-        let headers: Vec<&str> = std::iter::once(SENDABLE).chain(more).collect();
-        let text = |parts: &[&str]| {
-            HeaderValue::from_str(&parts.join(", "))
-                .expect("methods and header names are visible ASCII")
-        };
+        let headers: Vec<&str> = std::iter::once(SENDABLE).chain(more_headers).collect();
         Self {
-            methods: text(&methods),
-            headers: text(&headers),
+            methods: methods.join(", ").into(),
+            headers: headers.join(", ").into(),
         }
     }
-
-    /// The headers of a 204 to a preflight of an allowed page.
-    pub fn answer(&self, sharing: &Sharing) -> Headers {
-        let mut headers = sharing.allow();
-        headers.extend([
-            (ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone()),
-            (ACCESS_CONTROL_ALLOW_HEADERS, self.headers.clone()),
-            (ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECONDS),
-            (VARY, VARY_PREFLIGHT),
-        ]);
-        headers
-    }
 }
-
-/// Headers to append to an answer.
-pub type Headers = Vec<(HeaderName, HeaderValue)>;
 
 /// Which page may read an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sharing {
     /// The page's origin as it sent it, if it may read the answer.
-    pub origin: Option<HeaderValue>,
+    pub origin: Option<Box<str>>,
     /// Whether a page that fetches with credentials may read it too. Nothing ambient counts: cookies
     /// and `Authorization` are dropped.
     pub with_credentials: bool,
-}
-
-impl Sharing {
-    /// The headers to append to an answer that carries no CORS headers of the site any more
-    /// ([`crate::scrub::answer`] takes them): leave for the page to read it, and `Vary: Origin`
-    /// unless it varies by that already.
-    pub fn headers(&self, answer: &HeaderMap) -> Headers {
-        let mut headers = self.allow();
-        if self.origin.is_some() {
-            headers.push((ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED));
-        }
-        let varies = answer.get_all(VARY).iter().any(|value| {
-            let mut tokens = value.to_str().unwrap_or_default().split(',').map(str::trim);
-            tokens.any(|token| token == "*" || token.eq_ignore_ascii_case("origin"))
-        });
-        if !varies {
-            headers.push((VARY, HeaderValue::from_static("Origin")));
-        }
-        headers
-    }
-
-    fn allow(&self) -> Headers {
-        let mut headers = Vec::with_capacity(6);
-        if let Some(origin) = &self.origin {
-            headers.push((ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()));
-            if self.with_credentials {
-                headers.push((
-                    ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                    HeaderValue::from_static("true"),
-                ));
-            }
-        }
-        headers
-    }
 }
 
 /// The method a preflight asks for; `None` if the request is none (Fetch standard, CORS-preflight
@@ -118,103 +53,48 @@ impl Sharing {
 ///
 /// # Errors
 /// [`Refusal::BadMessage`] if it asks for several or for what is no method.
-pub fn preflight_method(method: &Method, headers: &HeaderMap) -> Result<Option<Method>, Refusal> {
-    if *method != Method::OPTIONS || !headers.contains_key(ORIGIN) {
+pub fn preflight_method<'a>(request: &Request<'a>) -> Result<Option<&'a [u8]>, Refusal> {
+    if request.method != b"OPTIONS" || request.all("origin").next().is_none() {
         return Ok(None);
     }
-    let mut asked = headers.get_all(ACCESS_CONTROL_REQUEST_METHOD).iter();
-    match (asked.next(), asked.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => Method::from_bytes(value.as_bytes())
-            .map(Some)
-            .map_err(|_| Refusal::BadMessage),
-        (Some(_), Some(_)) => Err(Refusal::BadMessage),
+    let asked = request
+        .only("access-control-request-method")
+        .map_err(|_| Refusal::BadMessage)?;
+    match asked {
+        Some(value) if Method::from_bytes(value).is_err() => Err(Refusal::BadMessage),
+        asked => Ok(asked),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::tests::{fields, request};
     use super::*;
-
-    fn sharing() -> Sharing {
-        Sharing {
-            origin: Some(HeaderValue::from_static("https://crm.example.com")),
-            with_credentials: true,
-        }
-    }
-
-    fn text(headers: Headers) -> Vec<String> {
-        headers
-            .into_iter()
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-            .collect()
-    }
-
-    #[test]
-    fn an_allowed_page_may_read() {
-        let mut answer = HeaderMap::new();
-        answer.append(VARY, HeaderValue::from_static("Accept"));
-        let lines = text(sharing().headers(&answer));
-        assert_eq!(
-            lines[0],
-            "access-control-allow-origin: https://crm.example.com"
-        );
-        assert_eq!(lines[1], "access-control-allow-credentials: true");
-        assert!(lines[2].starts_with("access-control-expose-headers: X-Deki-Session"));
-        assert_eq!(lines[3..], ["vary: Origin"]);
-    }
-
-    #[test]
-    fn nobody_is_told_nothing_but_vary() {
-        let mut answer = HeaderMap::new();
-        assert_eq!(text(Sharing::default().headers(&answer)), ["vary: Origin"]);
-        answer.append(VARY, HeaderValue::from_static("accept, origin"));
-        assert_eq!(
-            text(Sharing::default().headers(&answer)),
-            Vec::<String>::new()
-        );
-    }
 
     #[test]
     fn a_preflights_answer() {
-        let preflights = Preflights::new(
-            &[Method::GET, Method::POST],
-            &[HeaderName::from_static("x-api-key")],
-        );
-        let lines = text(preflights.answer(&sharing()));
-        assert!(lines.contains(&"access-control-allow-methods: GET, POST".to_owned()));
-        assert!(
-            lines
-                .iter()
-                .any(|line| line.starts_with("access-control-allow-headers")
-                    && line.ends_with("If-Range, x-api-key"))
-        );
-        assert!(
-            lines.contains(
-                &"vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
-                    .to_owned()
-            )
-        );
-        assert!(lines.contains(&"access-control-allow-credentials: true".to_owned()));
+        let preflights = Preflights::new(&[Method::GET, Method::POST], ["x-api-key"]);
+        assert_eq!(&*preflights.methods, "GET, POST");
+        assert!(preflights.headers.starts_with("Content-Type, X-Deki-Token"));
+        assert!(preflights.headers.ends_with("If-Range, x-api-key"));
     }
 
     #[test]
     fn what_a_preflight_is() {
-        let mut headers = HeaderMap::new();
-        let ask = |method: Method, headers: &HeaderMap| preflight_method(&method, headers);
-        assert_eq!(ask(Method::OPTIONS, &headers), Ok(None));
-        headers.insert(ORIGIN, HeaderValue::from_static("https://a.test"));
-        assert_eq!(ask(Method::OPTIONS, &headers), Ok(None));
-        headers.append(
-            ACCESS_CONTROL_REQUEST_METHOD,
-            HeaderValue::from_static("PUT"),
-        );
-        assert_eq!(ask(Method::OPTIONS, &headers), Ok(Some(Method::PUT)));
-        assert_eq!(ask(Method::GET, &headers), Ok(None));
-        headers.append(
-            ACCESS_CONTROL_REQUEST_METHOD,
-            HeaderValue::from_static("PUT"),
-        );
-        assert_eq!(ask(Method::OPTIONS, &headers), Err(Refusal::BadMessage));
+        let check = |method: &str, lines: &[(&str, &str)], expected| {
+            let fields = fields(lines);
+            let asked = preflight_method(&request(method, "/", &fields));
+            assert_eq!(asked, expected, "{method} {lines:?}");
+        };
+        let origin = ("Origin", "https://a.test");
+        let put = ("Access-Control-Request-Method", "PUT");
+        check("OPTIONS", &[], Ok(None));
+        check("OPTIONS", &[origin], Ok(None));
+        check("OPTIONS", &[put], Ok(None));
+        check("OPTIONS", &[origin, put], Ok(Some(b"PUT")));
+        check("GET", &[origin, put], Ok(None));
+        check("OPTIONS", &[origin, put, put], Err(Refusal::BadMessage));
+        let odd = ("access-control-request-method", "PUT, GET");
+        check("OPTIONS", &[origin, odd], Err(Refusal::BadMessage));
     }
 }

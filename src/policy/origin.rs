@@ -4,7 +4,7 @@
 //! patterns = pattern *( "," pattern )        ; as the vendor's form takes them
 //! pattern  = [ scheme "://" ] [ "*." ] host [ ":" ( port / "*" ) ]
 //! scheme   = "https" / "http"                ; default https; http only with a loopback host
-//! host     = name / IPv4 / "[" IPv6 "]"      ; a name in ASCII or IDN; "*." needs two labels behind it
+//! host     = name / IPv4 / "[" IPv6 "]"      ; a name in ASCII or IDN; "*." needs two labels after it
 //! ```
 //!
 //! `*.` stands for one or more whole labels, never for none: `*.example.com` allows
@@ -16,11 +16,10 @@
 //! no user. Anything else comes from no browser and matches nothing: `null`, lists, other spellings
 //! of a host, a trailing dot, an underscore.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-use http::header::ORIGIN;
-use http::{HeaderMap, HeaderValue};
 use thiserror::Error;
+
+use super::host::{Host, Scheme, is_spelt_by_browsers, port_number, split_port};
+use super::request::Request;
 
 /// Longest `Origin` in bytes that is looked at: a scheme, 253 bytes of host name, a port.
 const ORIGIN_BYTES_MAX: usize = 300;
@@ -31,27 +30,6 @@ pub struct Origin<'a> {
     scheme: Scheme,
     host: &'a str,
     port: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
-    Https,
-    Http,
-}
-
-impl Scheme {
-    fn strip(text: &str) -> Option<(Self, &str)> {
-        text.strip_prefix("https://")
-            .map(|rest| (Self::Https, rest))
-            .or_else(|| text.strip_prefix("http://").map(|rest| (Self::Http, rest)))
-    }
-
-    fn default_port(self) -> u16 {
-        match self {
-            Self::Https => 443,
-            Self::Http => 80,
-        }
-    }
 }
 
 impl<'a> Origin<'a> {
@@ -66,7 +44,7 @@ impl<'a> Origin<'a> {
         let port = match port {
             None => scheme.default_port(),
             Some(text) => {
-                let port = canonical_port(text)?;
+                let port = port_number(text)?;
                 // A browser leaves out the port that goes without saying.
                 if port == scheme.default_port() {
                     return None;
@@ -74,19 +52,19 @@ impl<'a> Origin<'a> {
                 port
             }
         };
-        is_canonical_host(host).then_some(Self { scheme, host, port })
+        is_spelt_by_browsers(host).then_some(Self { scheme, host, port })
     }
 }
 
 /// What the `Origin` headers of a request say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presented<'h> {
+pub enum Presented<'a> {
     /// There is none.
     Missing,
     /// There is exactly one, and it is on the list.
-    Allowed(&'h HeaderValue),
+    Allowed(&'a str),
     /// There is exactly one of a page on the web, and it is not on the list.
-    Foreign(&'h HeaderValue),
+    Foreign(&'a str),
     /// There are several, or it is `null`, or none that a browser sends for a page on the web.
     Malformed,
 }
@@ -107,17 +85,19 @@ impl Origins {
     }
 
     /// Judges the `Origin` headers of a request.
-    pub fn check<'h>(&self, headers: &'h HeaderMap) -> Presented<'h> {
-        let mut values = headers.get_all(ORIGIN).iter();
-        let value = match (values.next(), values.next()) {
-            (None, _) => return Presented::Missing,
-            (Some(value), None) => value,
-            (Some(_), Some(_)) => return Presented::Malformed,
+    pub fn check<'a>(&self, request: &Request<'a>) -> Presented<'a> {
+        let value = match request.only("origin") {
+            Ok(Some(value)) => value,
+            Ok(None) => return Presented::Missing,
+            Err(_) => return Presented::Malformed,
         };
-        match value.to_str().ok().and_then(Origin::parse) {
+        let Ok(text) = std::str::from_utf8(value) else {
+            return Presented::Malformed;
+        };
+        match Origin::parse(text) {
             None => Presented::Malformed,
-            Some(origin) if self.allow(&origin) => Presented::Allowed(value),
-            Some(_) => Presented::Foreign(value),
+            Some(origin) if self.allow(&origin) => Presented::Allowed(text),
+            Some(_) => Presented::Foreign(text),
         }
     }
 }
@@ -126,8 +106,8 @@ impl Origins {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginPattern {
     scheme: Scheme,
-    /// With `subdomains`, the part behind `*.`.
-    host: Box<str>,
+    /// With `subdomains`, the part after `*.`.
+    host: Host,
     subdomains: bool,
     /// `None` is any port.
     port: Option<u16>,
@@ -145,7 +125,7 @@ pub enum OriginFault {
     )]
     Everybody,
     /// `*.com`.
-    #[error("a wildcard needs at least two labels behind it, such as *.example.com")]
+    #[error("a wildcard needs at least two labels after it, such as *.example.com")]
     TooWide,
     /// A `*` elsewhere than at the front.
     #[error("* stands only at the front, for whole labels, such as *.example.com")]
@@ -212,7 +192,7 @@ impl OriginPattern {
         let port = match port {
             None => Some(scheme.default_port()),
             Some("*") => None,
-            Some(text) => Some(canonical_port(text).ok_or(OriginFault::Port)?),
+            Some(text) => Some(port_number(text).ok_or(OriginFault::Port)?),
         };
         let (host, subdomains) = match host.strip_prefix("*.") {
             Some(host) => (host, true),
@@ -221,14 +201,16 @@ impl OriginPattern {
         if host.contains('*') {
             return Err(OriginFault::WildcardInside);
         }
-        let host = canonical_pattern_host(host)?;
-        if subdomains && (host.parse::<Ipv4Addr>().is_ok() || host.starts_with('[')) {
+        let host = Host::parse(host)
+            .filter(Host::is_spelt_by_browsers)
+            .ok_or(OriginFault::Host)?;
+        if subdomains && host.is_address() {
             return Err(OriginFault::WildcardInside);
         }
-        if subdomains && !host.contains('.') && &*host != "localhost" {
+        if subdomains && !host.as_str().contains('.') && host.as_str() != "localhost" {
             return Err(OriginFault::TooWide);
         }
-        if scheme == Scheme::Http && !is_loopback(&host) {
+        if scheme == Scheme::Http && !host.is_loopback() {
             return Err(OriginFault::PlainHttp);
         }
         Ok(Self {
@@ -244,11 +226,11 @@ impl OriginPattern {
         let host_fits = if self.subdomains {
             origin
                 .host
-                .strip_suffix(&*self.host)
+                .strip_suffix(self.host.as_str())
                 .and_then(|labels| labels.strip_suffix('.'))
                 .is_some_and(|labels| !labels.is_empty())
         } else {
-            origin.host == &*self.host
+            origin.host == self.host.as_str()
         };
         host_fits
             && self.scheme == origin.scheme
@@ -256,85 +238,12 @@ impl OriginPattern {
     }
 }
 
-/// Splits `host:port`; the colons of an IPv6 address stand in brackets.
-fn split_port(text: &str) -> (&str, Option<&str>) {
-    let behind = text.rfind(']').map_or(0, |bracket| bracket + 1);
-    match text[behind..].find(':') {
-        Some(colon) => (&text[..behind + colon], Some(&text[behind + colon + 1..])),
-        None => (text, None),
-    }
-}
-
-/// A port as a browser writes it: digits without leading zeros, not 0.
-fn canonical_port(text: &str) -> Option<u16> {
-    let digits =
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-    digits.then(|| text.parse().ok()).flatten()
-}
-
-/// A host as a browser writes it: an IPv4 address, an IPv6 address in brackets, or A-labels of
-/// lower-case letters, digits and hyphens.
-fn is_canonical_host(host: &str) -> bool {
-    if let Some(inner) = host.strip_prefix('[') {
-        let Some(inner) = inner.strip_suffix(']') else {
-            return false;
-        };
-        return inner
-            .parse::<Ipv6Addr>()
-            .is_ok_and(|address| address.to_string() == inner);
-    }
-    if host.len() > 253 {
-        return false;
-    }
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    let last_is_number = host
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-    // A name whose last label is a number is an IPv4 address or nothing (URL standard, 3.6).
-    host.split('.').all(label) && (!last_is_number || host.parse::<Ipv4Addr>().is_ok())
-}
-
-fn canonical_pattern_host(host: &str) -> Result<Box<str>, OriginFault> {
-    if host.is_empty() {
-        return Err(OriginFault::Host);
-    }
-    let canonical = if host.starts_with('[') {
-        let inner = host.trim_start_matches('[').trim_end_matches(']');
-        let address: Ipv6Addr = inner.parse().map_err(|_| OriginFault::Host)?;
-        format!("[{address}]")
-    } else {
-        idna::domain_to_ascii_cow(host.as_bytes(), idna::AsciiDenyList::URL)
-            .map_err(|_| OriginFault::Host)?
-            .into_owned()
-    };
-    is_canonical_host(&canonical)
-        .then(|| canonical.into())
-        .ok_or(OriginFault::Host)
-}
-
-/// Whether a host is this machine's own (RFC 6761 section 6.3 for the name).
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host == "[::1]"
-        || host
-            .parse::<Ipv4Addr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::request::Field;
+    use super::super::request::tests::request;
     use super::*;
 
     /// Asserts which origins a list of patterns allows, and that it allows none of the others.
@@ -600,19 +509,22 @@ mod tests {
     #[test]
     fn several_headers_are_malformed() {
         let origins = Origins::new(OriginPattern::parse_list("a.example.com").unwrap());
-        let mut headers = HeaderMap::new();
-        assert_eq!(origins.check(&headers), Presented::Missing);
-        headers.append(ORIGIN, HeaderValue::from_static("https://a.example.com"));
-        assert!(matches!(origins.check(&headers), Presented::Allowed(_)));
-        headers.append(ORIGIN, HeaderValue::from_static("https://a.example.com"));
-        assert_eq!(origins.check(&headers), Presented::Malformed);
-        headers.insert(ORIGIN, HeaderValue::from_static("https://b.example.com"));
-        assert!(matches!(origins.check(&headers), Presented::Foreign(_)));
-        headers.insert(
-            ORIGIN,
-            HeaderValue::from_bytes(b"https://a.example.com\xe9").unwrap(),
-        );
-        assert_eq!(origins.check(&headers), Presented::Malformed);
+        let check = |values: &[&[u8]], expected| {
+            let field = |value| Field {
+                name: b"Origin",
+                value,
+            };
+            let fields: Vec<_> = values.iter().copied().map(field).collect();
+            let presented = origins.check(&request("GET", "/", &fields));
+            assert_eq!(presented, expected, "{values:?}");
+        };
+        check(&[], Presented::Missing);
+        let (ours, other) = ("https://a.example.com", "https://b.example.com");
+        check(&[ours.as_bytes()], Presented::Allowed(ours));
+        check(&[ours.as_bytes(), ours.as_bytes()], Presented::Malformed);
+        check(&[other.as_bytes()], Presented::Foreign(other));
+        check(&[b"https://a.example.com\xe9"], Presented::Malformed);
+        check(&[b"null"], Presented::Malformed);
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use http::Method;
 
 use super::Refusal;
+use super::names::Names;
 
 /// What the parameters that may pass mean for the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,37 +32,33 @@ impl Parameters {
             let name = decode(name);
             // No parameter of the API is named outside ASCII; some comparisons of names that
             // ignore case also ignore invisible characters and compatibility forms.
-            if name.chars().any(|c| !c.is_ascii() || c.is_ascii_control()) {
+            if name.bytes().any(|byte| !matches!(byte, b' '..=b'~')) {
                 return Err(Refusal::ForbiddenParameter);
             }
-            let name = name.trim().to_ascii_lowercase();
-            if IDENTITIES.contains(&name.as_str()) || name.starts_with("x-deki-") {
+            let name = name.trim();
+            let is = |known: &&str| name.eq_ignore_ascii_case(known);
+            let begins = |prefix: &&str| {
+                name.get(..prefix.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            };
+            if IDENTITIES.has(name.as_bytes()) || begins(&"x-deki-") {
                 return Err(Refusal::CallerSentToken);
             }
-            match name.as_str() {
-                "dream.in.verb" => {
-                    if parameters.verb.is_some() {
-                        return Err(Refusal::ConflictingMethod);
-                    }
-                    let verb = decode(value).to_ascii_uppercase();
-                    parameters.verb = Some(
-                        Method::from_bytes(verb.as_bytes())
-                            .map_err(|_| Refusal::ConflictingMethod)?,
-                    );
+            if is(&"dream.in.verb") {
+                if parameters.verb.is_some() {
+                    return Err(Refusal::ConflictingMethod);
                 }
-                "dream.out.select" => {}
-                "dream.out.format" => {
-                    let format = decode(value).to_ascii_lowercase();
-                    if !["json", "php", "xml"].contains(&format.as_str()) {
-                        return Err(Refusal::ForbiddenParameter);
-                    }
+                let verb = decode(value).to_ascii_uppercase();
+                parameters.verb = Some(
+                    Method::from_bytes(verb.as_bytes()).map_err(|_| Refusal::ConflictingMethod)?,
+                );
+            } else if is(&"dream.out.format") {
+                let format = decode(value);
+                if !FORMATS.iter().any(|one| format.eq_ignore_ascii_case(one)) {
+                    return Err(Refusal::ForbiddenParameter);
                 }
-                other => {
-                    let steers = ["dream.in", "dream.out", "x-dream-"];
-                    if steers.iter().any(|prefix| other.starts_with(prefix)) {
-                        return Err(Refusal::ForbiddenParameter);
-                    }
-                }
+            } else if !is(&"dream.out.select") && STEERING.iter().any(begins) {
+                return Err(Refusal::ForbiddenParameter);
             }
         }
         Ok(parameters)
@@ -77,17 +74,23 @@ pub fn asks_for_json(query: &str) -> Option<bool> {
 }
 
 /// Names that say who asks, by any of the ways the API family accepts.
-const IDENTITIES: [&str; 9] = [
+static IDENTITIES: Names<9> = Names::new([
     "apikey",
-    "authenticate",
+    "x-apikey",
     "authtoken",
     "dekisession",
-    "impersonateuserid",
     "service-key",
-    "x-apikey",
     "x-authtoken",
+    "authenticate",
     "x-deki-token",
-];
+    "impersonateuserid",
+]);
+
+/// The formats of an answer that no browser runs as a program.
+const FORMATS: [&str; 3] = ["json", "php", "xml"];
+
+/// How the names begin of what steers the site or reshapes its answer.
+const STEERING: [&str; 3] = ["dream.in", "dream.out", "x-dream-"];
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query
@@ -98,7 +101,7 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// Decodes as Dream does: `+`, `%XX`, `%uXXXX`; what is no escape stays.
 fn decode(text: &str) -> Cow<'_, str> {
-    if !text.contains(['+', '%']) {
+    if memchr::memchr2(b'+', b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();

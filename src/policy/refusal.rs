@@ -67,30 +67,32 @@ pub enum Refusal {
     Draining,
     /// The site did not answer in time.
     SiteTimeout,
+    /// Something here went wrong, and nobody outside can mend it.
+    Internal,
 }
 
 impl Refusal {
     /// Every refusal there is.
     pub fn all() -> impl Iterator<Item = Self> {
-        TABLE.iter().map(|row| row.0)
+        ALL.into_iter()
     }
 
     /// The stable code: lower-case ASCII letters and underscores.
     pub fn code(self) -> &'static str {
-        self.row().2
+        self.row().1
     }
 
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
-        self.row().1
+        self.row().0
     }
 
     /// One sentence for the person who reads the answer: what to change.
     pub fn sentence(self) -> &'static str {
-        self.row().3
+        self.row().2
     }
 
-    /// Whether the connection must close behind this refusal, because where the next request
+    /// Whether the connection must close after this refusal, because where the next request
     /// starts is not certain or the rest of this one is not worth reading.
     pub fn closes_connection(self) -> bool {
         matches!(
@@ -103,181 +105,192 @@ impl Refusal {
         )
     }
 
-    fn row(self) -> &'static (Self, StatusCode, &'static str, &'static str) {
-        &TABLE[self as usize]
+    /// Status, code and sentence.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the one list of everything that is refused"
+    )]
+    fn row(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::BadTarget => (
+                StatusCode::BAD_REQUEST,
+                "bad_target",
+                "The request target is not acceptable: send an absolute path without dot segments, empty segments, encoded slashes, backslashes, control bytes or broken percent-escapes; encode a slash in a page title twice (%252F).",
+            ),
+            Self::BadMessage => (
+                StatusCode::BAD_REQUEST,
+                "bad_message",
+                "The HTTP message is malformed or ambiguous: send one Host, one Content-Length or Transfer-Encoding: chunked but not both, and header fields of visible ASCII.",
+            ),
+            Self::CallerSentToken => (
+                StatusCode::BAD_REQUEST,
+                "caller_sent_token",
+                "Do not send a MindTouch token, API key or user: this gateway adds them. Send only the credential that the gateway's operator gave you.",
+            ),
+            Self::ForbiddenParameter => (
+                StatusCode::BAD_REQUEST,
+                "forbidden_parameter",
+                "A query parameter is not accepted here: of dream.in.* only dream.in.verb, of dream.out.* only dream.out.select and dream.out.format with json, php or xml.",
+            ),
+            Self::ConflictingMethod => (
+                StatusCode::BAD_REQUEST,
+                "conflicting_method",
+                "Override the method once, and only that of a POST: dream.in.verb or X-HTTP-Method-Override with PUT or DELETE.",
+            ),
+            Self::AmbiguousCredential => (
+                StatusCode::BAD_REQUEST,
+                "ambiguous_credential",
+                "Send exactly one credential: either Authorization or X-Api-Key, once.",
+            ),
+            Self::CredentialMissing => (
+                StatusCode::UNAUTHORIZED,
+                "credential_missing",
+                "Send your API key as Authorization: Bearer KEY or as X-Api-Key: KEY.",
+            ),
+            Self::CredentialUnknown => (
+                StatusCode::UNAUTHORIZED,
+                "credential_unknown",
+                "This credential is not accepted on this route: check the key, or ask the gateway's operator to add you to the route.",
+            ),
+            Self::CredentialExpired => (
+                StatusCode::UNAUTHORIZED,
+                "credential_expired",
+                "This credential has expired: obtain a new one.",
+            ),
+            Self::OriginMissing => (
+                StatusCode::FORBIDDEN,
+                "origin_missing",
+                "This route serves web pages: the request must carry the page's Origin, exactly one.",
+            ),
+            Self::OriginNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "The page's origin is not allowed on this route: ask the gateway's operator to add its host.",
+            ),
+            Self::UserNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "user_not_allowed",
+                "You may not act as this user: ask the gateway's operator which users are allowed.",
+            ),
+            Self::CapabilityMissing => (
+                StatusCode::FORBIDDEN,
+                "capability_missing",
+                "This route does not allow that call: ask the gateway's operator to add the capability that covers it.",
+            ),
+            Self::MintsCredentials => (
+                StatusCode::FORBIDDEN,
+                "mints_credentials",
+                "This call hands out credentials or reaches beyond the knowledge base; it is not available through this gateway.",
+            ),
+            Self::AddressNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "address_not_allowed",
+                "Your address may not use this credential: ask the gateway's operator to add it.",
+            ),
+            Self::NoRoute => (
+                StatusCode::NOT_FOUND,
+                "no_route",
+                "No route answers this host and path: check the gateway's address and mount.",
+            ),
+            Self::MethodNotSupported => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_supported",
+                "Use GET, HEAD, POST, PUT, DELETE or OPTIONS, in capital letters.",
+            ),
+            Self::RequestTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                "The request arrived too slowly: send its header section within 10 seconds and its body without long pauses.",
+            ),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "The body is larger than this route accepts: send less, or ask the gateway's operator to raise body_max.",
+            ),
+            Self::TargetTooLong => (
+                StatusCode::URI_TOO_LONG,
+                "target_too_long",
+                "The request target is longer than 16 KiB: shorten the path or the query.",
+            ),
+            Self::RateLimited => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "Too many requests: wait as long as Retry-After says.",
+            ),
+            Self::ConcurrencyLimited => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "concurrency_limited",
+                "Too many requests at the same time: wait for some to finish.",
+            ),
+            Self::HeadersTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "The header section is larger than 64 KiB or has more than 128 fields: send fewer or shorter ones.",
+            ),
+            Self::SiteUnreachable => (
+                StatusCode::BAD_GATEWAY,
+                "site_unreachable",
+                "The MindTouch site could not be reached, or the connection was lost before it answered.",
+            ),
+            Self::SiteInvalidAnswer => (
+                StatusCode::BAD_GATEWAY,
+                "site_invalid_answer",
+                "The MindTouch site answered with something that may not be passed on.",
+            ),
+            Self::SiteUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "site_unavailable",
+                "The MindTouch site failed repeatedly and is left alone for a while: try again as Retry-After says.",
+            ),
+            Self::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining",
+                "This gateway is stopping: try again, and you will reach another one.",
+            ),
+            Self::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Something went wrong inside the gateway: tell its operator the request id.",
+            ),
+            Self::SiteTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "site_timeout",
+                "The MindTouch site did not answer in time.",
+            ),
+        }
     }
 }
 
-/// Status, code and sentence of each refusal, in the order of the variants.
-const TABLE: [(Refusal, StatusCode, &str, &str); 28] = [
-    (
-        Refusal::BadTarget,
-        StatusCode::BAD_REQUEST,
-        "bad_target",
-        "The request target is not acceptable: send an absolute path without dot segments, empty segments, encoded slashes, backslashes, control bytes or broken percent-escapes; encode a slash in a page title twice (%252F).",
-    ),
-    (
-        Refusal::BadMessage,
-        StatusCode::BAD_REQUEST,
-        "bad_message",
-        "The HTTP message is malformed or ambiguous: send one Host, one Content-Length or Transfer-Encoding: chunked but not both, and header fields of visible ASCII.",
-    ),
-    (
-        Refusal::CallerSentToken,
-        StatusCode::BAD_REQUEST,
-        "caller_sent_token",
-        "Do not send a MindTouch token, API key or user: this gateway adds them. Send only the credential that the gateway's operator gave you.",
-    ),
-    (
-        Refusal::ForbiddenParameter,
-        StatusCode::BAD_REQUEST,
-        "forbidden_parameter",
-        "A query parameter is not accepted here: of dream.in.* only dream.in.verb, of dream.out.* only dream.out.select and dream.out.format with json, php or xml.",
-    ),
-    (
-        Refusal::ConflictingMethod,
-        StatusCode::BAD_REQUEST,
-        "conflicting_method",
-        "Override the method once: dream.in.verb or X-HTTP-Method-Override with PUT, DELETE, HEAD or OPTIONS on a POST, or with HEAD or OPTIONS on a GET.",
-    ),
-    (
-        Refusal::AmbiguousCredential,
-        StatusCode::BAD_REQUEST,
-        "ambiguous_credential",
-        "Send exactly one credential: either Authorization or X-Api-Key, once.",
-    ),
-    (
-        Refusal::CredentialMissing,
-        StatusCode::UNAUTHORIZED,
-        "credential_missing",
-        "Send your API key as Authorization: Bearer KEY or as X-Api-Key: KEY.",
-    ),
-    (
-        Refusal::CredentialUnknown,
-        StatusCode::UNAUTHORIZED,
-        "credential_unknown",
-        "This credential is not accepted on this route: check the key, or ask the gateway's operator to add you to the route.",
-    ),
-    (
-        Refusal::CredentialExpired,
-        StatusCode::UNAUTHORIZED,
-        "credential_expired",
-        "This credential has expired: obtain a new one.",
-    ),
-    (
-        Refusal::OriginMissing,
-        StatusCode::FORBIDDEN,
-        "origin_missing",
-        "This route serves web pages: the request must carry the page's Origin, exactly one.",
-    ),
-    (
-        Refusal::OriginNotAllowed,
-        StatusCode::FORBIDDEN,
-        "origin_not_allowed",
-        "The page's origin is not allowed on this route: ask the gateway's operator to add its host.",
-    ),
-    (
-        Refusal::UserNotAllowed,
-        StatusCode::FORBIDDEN,
-        "user_not_allowed",
-        "You may not act as this user: ask the gateway's operator which users are allowed.",
-    ),
-    (
-        Refusal::CapabilityMissing,
-        StatusCode::FORBIDDEN,
-        "capability_missing",
-        "This route does not allow that call: ask the gateway's operator to add the capability that covers it.",
-    ),
-    (
-        Refusal::MintsCredentials,
-        StatusCode::FORBIDDEN,
-        "mints_credentials",
-        "This call hands out credentials or reaches beyond the knowledge base; it is not available through this gateway.",
-    ),
-    (
-        Refusal::AddressNotAllowed,
-        StatusCode::FORBIDDEN,
-        "address_not_allowed",
-        "Your address may not use this credential: ask the gateway's operator to add it.",
-    ),
-    (
-        Refusal::NoRoute,
-        StatusCode::NOT_FOUND,
-        "no_route",
-        "No route answers this host and path: check the gateway's address and mount.",
-    ),
-    (
-        Refusal::MethodNotSupported,
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_supported",
-        "Use GET, HEAD, POST, PUT, DELETE or OPTIONS, in capital letters.",
-    ),
-    (
-        Refusal::RequestTimeout,
-        StatusCode::REQUEST_TIMEOUT,
-        "request_timeout",
-        "The request arrived too slowly: send its header section within 10 seconds and its body without long pauses.",
-    ),
-    (
-        Refusal::BodyTooLarge,
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body_too_large",
-        "The body is larger than this route accepts: send less, or ask the gateway's operator to raise body_max.",
-    ),
-    (
-        Refusal::TargetTooLong,
-        StatusCode::URI_TOO_LONG,
-        "target_too_long",
-        "The request target is longer than 16 KiB: shorten the path or the query.",
-    ),
-    (
-        Refusal::RateLimited,
-        StatusCode::TOO_MANY_REQUESTS,
-        "rate_limited",
-        "Too many requests: wait as long as Retry-After says.",
-    ),
-    (
-        Refusal::ConcurrencyLimited,
-        StatusCode::TOO_MANY_REQUESTS,
-        "concurrency_limited",
-        "Too many requests at the same time: wait for some to finish.",
-    ),
-    (
-        Refusal::HeadersTooLarge,
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "headers_too_large",
-        "The header section is larger than 64 KiB or has more than 128 fields: send fewer or shorter ones.",
-    ),
-    (
-        Refusal::SiteUnreachable,
-        StatusCode::BAD_GATEWAY,
-        "site_unreachable",
-        "The MindTouch site could not be reached, or the connection was lost before it answered.",
-    ),
-    (
-        Refusal::SiteInvalidAnswer,
-        StatusCode::BAD_GATEWAY,
-        "site_invalid_answer",
-        "The MindTouch site answered with something that may not be passed on.",
-    ),
-    (
-        Refusal::SiteUnavailable,
-        StatusCode::SERVICE_UNAVAILABLE,
-        "site_unavailable",
-        "The MindTouch site failed repeatedly and is left alone for a while: try again as Retry-After says.",
-    ),
-    (
-        Refusal::Draining,
-        StatusCode::SERVICE_UNAVAILABLE,
-        "draining",
-        "This gateway is stopping: try again, and you will reach another one.",
-    ),
-    (
-        Refusal::SiteTimeout,
-        StatusCode::GATEWAY_TIMEOUT,
-        "site_timeout",
-        "The MindTouch site did not answer in time.",
-    ),
+const ALL: [Refusal; 29] = [
+    Refusal::BadTarget,
+    Refusal::BadMessage,
+    Refusal::CallerSentToken,
+    Refusal::ForbiddenParameter,
+    Refusal::ConflictingMethod,
+    Refusal::AmbiguousCredential,
+    Refusal::CredentialMissing,
+    Refusal::CredentialUnknown,
+    Refusal::CredentialExpired,
+    Refusal::OriginMissing,
+    Refusal::OriginNotAllowed,
+    Refusal::UserNotAllowed,
+    Refusal::CapabilityMissing,
+    Refusal::MintsCredentials,
+    Refusal::AddressNotAllowed,
+    Refusal::NoRoute,
+    Refusal::MethodNotSupported,
+    Refusal::RequestTimeout,
+    Refusal::BodyTooLarge,
+    Refusal::TargetTooLong,
+    Refusal::RateLimited,
+    Refusal::ConcurrencyLimited,
+    Refusal::HeadersTooLarge,
+    Refusal::SiteUnreachable,
+    Refusal::SiteInvalidAnswer,
+    Refusal::SiteUnavailable,
+    Refusal::Draining,
+    Refusal::SiteTimeout,
+    Refusal::Internal,
 ];
 
 #[cfg(test)]
@@ -288,10 +301,18 @@ mod tests {
 
     #[test]
     fn codes_are_distinct_and_stable_in_form() {
+        assert_eq!(
+            Refusal::Internal as usize + 1,
+            ALL.len(),
+            "none is left out"
+        );
         let codes: HashSet<_> = Refusal::all().map(Refusal::code).collect();
-        assert_eq!(codes.len(), TABLE.len(), "two refusals share a code");
+        assert_eq!(codes.len(), ALL.len(), "two refusals share a code");
         for (index, refusal) in Refusal::all().enumerate() {
-            assert_eq!(index, refusal as usize, "{refusal:?} stands in its own row");
+            assert_eq!(
+                index, refusal as usize,
+                "{refusal:?} stands in its own place"
+            );
             assert!(
                 refusal
                     .code()

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::acts_as::ActingCaller;
+use super::caller::Callers;
 use super::capability::Allowance;
 use super::cors::Preflights;
+use super::host::{Authority, Host};
 use super::origin::Origins;
 use super::site::Site;
 
@@ -14,10 +15,10 @@ use super::site::Site;
 pub struct Route {
     /// Its name in the file, in logs and in metrics.
     pub name: Arc<str>,
-    /// The host it answers, in lower case without a port; `None` answers any.
-    pub host: Option<String>,
-    /// The prefix it answers below, such as `/crm`, or empty; removed before forwarding.
-    pub mount: String,
+    /// The host it answers; `None` answers any.
+    pub host: Option<Host>,
+    /// What it answers below.
+    pub mount: Mount,
     /// Where its requests go.
     pub site: Arc<Site>,
     /// Who may use it.
@@ -26,6 +27,8 @@ pub struct Route {
     pub allow: Allowance,
     /// The answer to preflights.
     pub preflights: Preflights,
+    /// Headers that go to the site beside the usual ones, in lower case.
+    pub request_headers: Vec<Box<str>>,
     /// Longest body of a request in bytes.
     pub body_bytes_max: u64,
     /// Whether origins that are not allowed are only recorded, not refused.
@@ -34,13 +37,20 @@ pub struct Route {
     pub return_sessions: bool,
 }
 
+impl Route {
+    /// Whether its requests are sent with the browser token.
+    pub fn is_for_browsers(&self) -> bool {
+        matches!(self.access, Access::Browser)
+    }
+}
+
 /// Who may use a route, and what its requests are sent with.
 #[derive(Debug)]
 pub enum Access {
     /// Callers with a credential; requests are signed with the site's server token.
     Server {
         /// The callers and the users they act as; never empty.
-        callers: Vec<ActingCaller>,
+        callers: Callers,
         /// Pages that may ride along; empty for none.
         origins: Origins,
     },
@@ -48,11 +58,47 @@ pub enum Access {
     Browser,
 }
 
+/// The beginning of the paths a route answers, removed before forwarding: `/crm`, or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mount {
+    text: Box<str>,
+    segments: usize,
+}
+
+impl Mount {
+    /// Reads a mount such as `/crm` or `/eu/crm`; `None` for what a path could spell in several ways.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_segment = |segment: &str| {
+            !segment.is_empty()
+                && segment != "."
+                && segment != ".."
+                && segment
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+        };
+        let inner = text.strip_prefix('/')?;
+        inner.split('/').all(is_segment).then(|| Self {
+            text: text.into(),
+            segments: inner.split('/').count(),
+        })
+    }
+
+    /// As it stands in a path; nothing for no mount.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// How many segments of a path it takes.
+    pub fn segments(&self) -> usize {
+        self.segments
+    }
+}
+
 /// All routes, for finding one.
 #[derive(Debug, Default)]
 pub struct Routes {
-    by_host: HashMap<String, Vec<Arc<Route>>>,
-    any_host: Vec<Arc<Route>>,
+    by_host: HashMap<Box<str>, Mounted>,
+    any_host: Mounted,
 }
 
 impl Routes {
@@ -60,31 +106,136 @@ impl Routes {
     pub fn new(routes: Vec<Arc<Route>>) -> Self {
         let mut all = Self::default();
         for route in routes {
-            match route.host.clone() {
-                Some(host) => all.by_host.entry(host).or_default().push(route),
-                None => all.any_host.push(route),
+            match &route.host {
+                Some(host) => all.by_host.entry(host.as_str().into()).or_default(),
+                None => &mut all.any_host,
             }
+            .add(route);
         }
-        let longest_first = |group: &mut Vec<Arc<Route>>| {
-            group.sort_by_key(|route| std::cmp::Reverse(route.mount.len()));
-        };
-        all.by_host.values_mut().for_each(longest_first);
-        longest_first(&mut all.any_host);
         all
     }
 
-    /// The route for a host (lower case, without port) and a path as it came.
-    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
-        let mounted = |route: &&Arc<Route>| {
-            path.strip_prefix(route.mount.as_str())
-                .is_some_and(|rest| rest.starts_with('/'))
+    /// The route for an authority and a path as it came.
+    pub fn find(&self, authority: Authority<'_>, path: &str) -> Option<&Arc<Route>> {
+        let of_host = match self.by_host.is_empty() {
+            true => None,
+            false => self.by_host.get(&*authority.host_in_lower_case()),
         };
-        let of_host = self.by_host.get(host).into_iter().flatten();
-        of_host.chain(&self.any_host).find(mounted)
+        of_host
+            .and_then(|mounted| mounted.find(path))
+            .or_else(|| self.any_host.find(path))
     }
 
     /// Every route.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.by_host.values().flatten().chain(&self.any_host)
+        let groups = self.by_host.values().chain([&self.any_host]);
+        groups.flat_map(|mounted| mounted.by_mount.values())
+    }
+}
+
+/// The routes of one host, by mount.
+#[derive(Debug, Default)]
+struct Mounted {
+    by_mount: HashMap<Box<str>, Arc<Route>>,
+    /// The most segments of a mount.
+    deepest: usize,
+}
+
+impl Mounted {
+    fn add(&mut self, route: Arc<Route>) {
+        self.deepest = self.deepest.max(route.mount.segments());
+        self.by_mount.insert(route.mount.as_str().into(), route);
+    }
+
+    /// Looks up each beginning of the path that ends before a slash, as long as there are mounts so
+    /// deep; the last one found is the longest.
+    fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        if self.by_mount.is_empty() {
+            return None;
+        }
+        let slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
+        slashes
+            .take(self.deepest + 1)
+            .filter_map(|(end, _)| self.by_mount.get(&path[..end]))
+            .last()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::route;
+    use super::*;
+
+    fn check(routes: &[(&str, Option<&str>, &str)], cases: &[(&str, &str, Option<&str>)]) {
+        let routes = routes.iter().map(|(name, host, mount)| {
+            let mut route = route(name, mount);
+            route.host = host.map(|host| Host::parse(host).unwrap());
+            Arc::new(route)
+        });
+        let routes = Routes::new(routes.collect());
+        for (host, path, expected) in cases {
+            let found = routes.find(Authority::parse(host).unwrap(), path);
+            let found = found.map(|route| &*route.name);
+            assert_eq!(found, *expected, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn the_longest_mount_in_whole_segments() {
+        check(
+            &[
+                ("root", None, ""),
+                ("crm", None, "/crm"),
+                ("deep", None, "/crm/eu/x"),
+            ],
+            &[
+                ("h", "/crm/@api", Some("crm")),
+                ("h", "/crm/", Some("crm")),
+                ("h", "/crm", Some("root")),
+                ("h", "/crmx/@api", Some("root")),
+                ("h", "/CRM/@api", Some("root")),
+                ("h", "/crm/eu/@api", Some("crm")),
+                ("h", "/crm/eu/x/@api", Some("deep")),
+                ("h", "/crm/eu/xy/@api", Some("crm")),
+                ("h", "/", Some("root")),
+            ],
+        );
+        check(
+            &[("crm", None, "/crm")],
+            &[("h", "/@api", None), ("h", "/x/crm/@api", None)],
+        );
+    }
+
+    #[test]
+    fn the_host_before_any_host() {
+        check(
+            &[
+                ("widget", Some("widget.example"), ""),
+                ("crm", None, "/crm"),
+                ("own", Some("own.example"), "/own"),
+            ],
+            &[
+                ("widget.example", "/crm/x", Some("widget")),
+                ("WIDGET.example:8443", "/crm/x", Some("widget")),
+                ("own.example", "/crm/x", Some("crm")),
+                ("own.example", "/own/x", Some("own")),
+                ("other.example", "/own/x", None),
+                ("x.widget.example", "/y/x", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn mounts() {
+        for text in ["/crm", "/eu/crm", "/a.b-c_d~e"] {
+            assert_eq!(Mount::parse(text).unwrap().as_str(), text);
+        }
+        for text in [
+            "", "/", "crm", "/crm/", "//crm", "/a//b", "/.", "/../a", "/a b", "/%41", "/@api",
+        ] {
+            assert_eq!(Mount::parse(text), None, "{text}");
+        }
+        assert_eq!(Mount::parse("/eu/crm").unwrap().segments(), 2);
+        assert_eq!(Mount::default().segments(), 0);
     }
 }

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use super::origin::Origins;
-use crate::signing::{Secret, Signer, UserEncoding};
+use crate::signing::{Secret, SignedToken, Signer, UserEncoding};
 
 /// A MindTouch site and the tokens that open it.
 #[derive(Debug)]
@@ -15,6 +13,8 @@ pub struct Site {
     pub name: Arc<str>,
     /// Where it listens.
     pub address: SiteAddress,
+    /// The value of `Host`: [`SiteAddress::authority`], put together once.
+    pub authority: Arc<str>,
     /// What its server tokens mint with, in order of preference; the first one signs.
     pub signers: Vec<Signer>,
     /// The token for web pages, and who may use it.
@@ -29,6 +29,19 @@ pub struct Site {
     pub retries_max: u32,
 }
 
+impl Site {
+    /// Whether a value holds one of the site's token keys, and so perhaps a token.
+    pub fn holds_token_key(&self, value: &[u8]) -> bool {
+        self.signers
+            .iter()
+            .any(|signer| signer.key_is_within(value))
+            || self
+                .browser_token
+                .as_ref()
+                .is_some_and(|token| token.key.is_within(value))
+    }
+}
+
 /// Scheme, host and port of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteAddress {
@@ -40,8 +53,6 @@ pub struct SiteAddress {
     pub port: u16,
     /// Certificates of the authorities it is verified against, in DER; `None` for the system's.
     pub ca: Option<Arc<[Vec<u8>]>>,
-    /// Whether HTTP/2 may be spoken, as TLS negotiates it.
-    pub h2: bool,
 }
 
 impl SiteAddress {
@@ -72,6 +83,8 @@ pub struct Timeouts {
     pub response: Duration,
     /// Between two reads of the answer's body, or two writes of the request.
     pub between_bytes: Duration,
+    /// From the end of the request to the end of the answer's header section, all attempts included.
+    pub total: Duration,
     /// That a pooled connection is kept without use.
     pub idle: Duration,
 }
@@ -83,6 +96,7 @@ impl Default for Timeouts {
             tls: Duration::from_secs(10),
             response: Duration::from_secs(60),
             between_bytes: Duration::from_secs(60),
+            total: Duration::from_secs(75),
             idle: Duration::from_secs(50),
         }
     }
@@ -92,7 +106,6 @@ impl Default for Timeouts {
 #[derive(Debug)]
 pub struct BrowserToken {
     key: Secret,
-    header: HeaderValue,
     /// The pages that may use it.
     pub allowed_hosts: Origins,
 }
@@ -100,22 +113,18 @@ pub struct BrowserToken {
 impl BrowserToken {
     /// A browser token; `None` if the key cannot stand in a header.
     pub fn new(key: Secret, allowed_hosts: Origins) -> Option<Self> {
-        let header = key.header_value()?;
-        Some(Self {
-            key,
-            header,
-            allowed_hosts,
-        })
+        key.is_visible_ascii()
+            .then_some(Self { key, allowed_hosts })
     }
 
-    /// What goes into `X-Deki-Token`; marked sensitive.
-    pub fn header(&self) -> HeaderValue {
-        self.header.clone()
+    /// What goes into `X-Deki-Token`.
+    pub fn token(&self) -> SignedToken {
+        SignedToken::of_browser(&self.key)
     }
 
     /// Whether a page sent exactly this token; compared in constant time.
-    pub fn is(&self, sent: &HeaderValue) -> bool {
-        self.key.matches(sent.as_bytes())
+    pub fn is(&self, sent: &[u8]) -> bool {
+        self.key.matches(sent)
     }
 }
 
@@ -131,7 +140,6 @@ mod tests {
                 host: host.to_owned(),
                 port,
                 ca: None,
-                h2: false,
             };
             assert_eq!(address.authority(), expected);
         };

@@ -1,6 +1,6 @@
 //! The one spelling of a path: what routes and capabilities match is what goes upstream.
 //!
-//! A [`Target`] borrows the bytes that came in and forwards exactly those. Beside them stands the
+//! A [`Target`] borrows the bytes that came in, and exactly those go on. Beside them stands the
 //! canonical view: each segment percent-decoded once (RFC 3986 section 2.4), which is how the
 //! site's front end reads it. What could be read in two ways there is refused, because a path that
 //! the policy and the site read differently is a hole in the policy. `pages/=A%252FB` is a page
@@ -19,6 +19,8 @@ const SEGMENTS_MAX: usize = 64;
 /// A request target in origin-form that reads the same to everybody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
+    /// Where the path begins in the bytes that came: after the authority of an absolute-form target.
+    path_start: usize,
     path: &'a str,
     query: Option<&'a str>,
     segments: Vec<Cow<'a, str>>,
@@ -39,22 +41,31 @@ impl<'a> Target<'a> {
         if raw.len() > TARGET_BYTES_MAX {
             return Err(Refusal::TargetTooLong);
         }
-        let visible = |byte: &u8| matches!(byte, 0x21..=0x7e) && *byte != b'#';
-        if !raw.iter().all(visible) {
+        // To the end even where it could stop: so it looks at many bytes at once.
+        let is_odd = raw.iter().fold(false, |odd, byte| {
+            odd | !matches!(byte, 0x21..=0x7e) | (*byte == b'#')
+        });
+        if is_odd {
             return Err(Refusal::BadTarget);
         }
         let text = std::str::from_utf8(raw).map_err(|_| Refusal::BadTarget)?;
         let origin_form = origin_form(text, host)?;
-        let (path, query) = match origin_form.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
+        let (path, query) = match memchr::memchr(b'?', origin_form.as_bytes()) {
+            Some(mark) => (&origin_form[..mark], Some(&origin_form[mark + 1..])),
             None => (origin_form, None),
         };
         let segments = canonical_segments(path)?;
         Ok(Self {
+            path_start: text.len() - origin_form.len(),
             path,
             query,
             segments,
         })
+    }
+
+    /// Where the path begins in the bytes that came.
+    pub fn path_start(&self) -> usize {
+        self.path_start
     }
 
     /// The path as it came, with its leading slash.
@@ -71,32 +82,18 @@ impl<'a> Target<'a> {
     pub fn segments(&self) -> &[Cow<'a, str>] {
         &self.segments
     }
-
-    /// The target behind a mount that was matched against this path: what goes upstream.
-    ///
-    /// `mount` is a prefix of [`Self::path`] in whole segments, such as `/crm`, or empty.
-    pub fn behind(&self, mount: &str) -> String {
-        let path = &self.path[mount.len()..];
-        match self.query {
-            Some(query) => {
-                let mut whole = String::with_capacity(path.len() + 1 + query.len());
-                whole.push_str(path);
-                whole.push('?');
-                whole.push_str(query);
-                whole
-            }
-            None => path.to_owned(),
-        }
-    }
 }
 
 /// Compares a canonical segment with a word of the API, as the site may read it at worst: decoded
-/// again where an encoding is left, without what lenient servers drop (path parameters behind `;`,
-/// trailing dots and blanks, characters outside ASCII), letters in any case.
+/// again where an encoding is left, without what lenient servers drop (path parameters after `;`,
+/// trailing dots and spaces, characters outside ASCII), letters in any case.
 ///
 /// Used where a match *forbids*, so that reading too much into a segment only forbids more.
 pub fn may_be_read_as(segment: &str, word: &str) -> bool {
-    let mut view = segment.to_owned();
+    if reads_one_way(segment) {
+        return segment.eq_ignore_ascii_case(word);
+    }
+    let mut view = Cow::Borrowed(segment);
     for _ in 0..3 {
         if !view.contains('%') {
             break;
@@ -107,13 +104,13 @@ pub fn may_be_read_as(segment: &str, word: &str) -> bool {
         if decoded == view {
             break;
         }
-        view = decoded;
+        view = Cow::Owned(decoded);
     }
-    let view = view.split(';').next().unwrap_or_default();
-    let mut seen = view
+    let name = view.split(';').next().unwrap_or_default();
+    let mut seen = name
         .trim_end_matches(['.', ' ', '+'])
         .chars()
-        .filter(|c| c.is_ascii_graphic())
+        .filter(char::is_ascii_graphic)
         .map(|c| c.to_ascii_lowercase());
     let mut wanted = word.chars();
     loop {
@@ -123,6 +120,13 @@ pub fn may_be_read_as(segment: &str, word: &str) -> bool {
             _ => return false,
         }
     }
+}
+
+/// Whether a segment has nothing in it that a server might drop or decode: it is what it looks like.
+pub fn reads_one_way(segment: &str) -> bool {
+    !segment.bytes().fold(false, |odd, byte| {
+        odd | !byte.is_ascii_graphic() | matches!(byte, b'%' | b';' | b'.' | b'+')
+    })
 }
 
 fn origin_form<'a>(text: &'a str, host: &str) -> Result<&'a str, Refusal> {
@@ -148,32 +152,38 @@ fn canonical_segments(path: &str) -> Result<Vec<Cow<'_, str>>, Refusal> {
         return Ok(Vec::new());
     }
     let mut segments = Vec::with_capacity(8);
-    for segment in inner.split('/') {
+    let mut start = 0;
+    let slashes = memchr::memchr_iter(b'/', inner.as_bytes());
+    for end in slashes.chain([inner.len()]) {
         if segments.len() == SEGMENTS_MAX {
             return Err(Refusal::BadTarget);
         }
-        segments.push(canonical_segment(segment)?);
+        segments.push(canonical_segment(&inner[start..end])?);
+        start = end + 1;
     }
     Ok(segments)
 }
 
 fn canonical_segment(segment: &str) -> Result<Cow<'_, str>, Refusal> {
-    if segment.is_empty() || segment.contains('\\') {
+    let odd = memchr::memchr2(b'\\', b'%', segment.as_bytes());
+    if segment.is_empty() || odd.is_some_and(|_| segment.contains('\\')) {
         return Err(Refusal::BadTarget);
     }
-    let decoded = if segment.contains('%') {
-        Cow::Owned(decode_once(segment)?)
-    } else {
-        Cow::Borrowed(segment)
-    };
+    if odd.is_none() {
+        // Visible ASCII, as the whole target is.
+        return (!is_dots(segment))
+            .then_some(Cow::Borrowed(segment))
+            .ok_or(Refusal::BadTarget);
+    }
+    let decoded = decode_once(segment)?;
     let forbidden = |c: char| c == '/' || c == '\\' || c.is_control();
     if decoded.chars().any(forbidden) || is_dots(&decoded) {
         return Err(Refusal::BadTarget);
     }
-    Ok(decoded)
+    Ok(Cow::Owned(decoded))
 }
 
-/// Strict percent-decoding: two hexadecimal digits behind every `%`, UTF-8 in the end.
+/// Strict percent-decoding: two hexadecimal digits after every `%`, UTF-8 in the end.
 fn decode_once(segment: &str) -> Result<String, Refusal> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();
@@ -194,9 +204,12 @@ fn decode_once(segment: &str) -> Result<String, Refusal> {
     String::from_utf8(bytes).map_err(|_| Refusal::BadTarget)
 }
 
-/// Whether some server takes the segment for `.` or `..`: also encoded again, with trailing blanks,
-/// or with path parameters behind it.
+/// Whether some server takes the segment for `.` or `..`: also encoded again, with trailing spaces,
+/// or with path parameters after it.
 fn is_dots(segment: &str) -> bool {
+    if !segment.starts_with(['.', ' ', '%']) {
+        return false;
+    }
     let dots = |text: &str| {
         let name = text.split(';').next().unwrap_or_default();
         !name.is_empty() && name.chars().all(|c| c == '.' || c == ' ')
@@ -335,11 +348,15 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_mount_are_the_bytes_that_came() {
-        let raw = b"/crm/@api/deki/pages/=A%252FB?x=%2B+y";
-        let target = Target::parse(raw, "h").unwrap();
-        assert_eq!(target.behind("/crm"), "/@api/deki/pages/=A%252FB?x=%2B+y");
-        assert_eq!(target.behind("").as_bytes(), raw);
+    fn the_path_begins_where_it_came() {
+        let check = |raw: &str, rest: &str| {
+            let target = Target::parse(raw.as_bytes(), "h").unwrap();
+            assert_eq!(&raw[target.path_start()..], rest, "{raw}");
+            assert!(rest.starts_with(target.path()), "{raw}");
+        };
+        let origin_form = "/crm/@api/deki/pages/=A%252FB?x=%2B+y";
+        check(origin_form, origin_form);
+        check("HTTP://h/a?b=http://h/c", "/a?b=http://h/c");
     }
 
     #[test]

@@ -76,8 +76,8 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>>
 /// Ready means: not stopping, and at least one site is usable.
 fn ready(shared: &Shared) -> Response<Full<Bytes>> {
     let draining = shared.draining.load(Ordering::Acquire);
-    let sites: serde_json::Map<_, _> = shared
-        .watch
+    let generation = shared.generation();
+    let sites: serde_json::Map<_, _> = generation
         .sites()
         .map(|(name, watched)| {
             let site = json!({
@@ -87,8 +87,7 @@ fn ready(shared: &Shared) -> Response<Full<Bytes>> {
             (name.to_string(), site)
         })
         .collect();
-    let usable = shared
-        .watch
+    let usable = generation
         .sites()
         .any(|(_, watched)| watched.addresses.pick(0).is_some() && !watched.breaker.is_open());
     let ready = usable && !draining;
@@ -101,7 +100,7 @@ fn ready(shared: &Shared) -> Response<Full<Bytes>> {
         "ready": ready,
         "draining": draining,
         "in_flight": shared.in_flight.load(Ordering::Acquire),
-        "connections": shared.doors.open(),
+        "connections": shared.slots.open(),
         "sites": sites,
     });
     reply(status, &body)

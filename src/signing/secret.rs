@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -24,12 +23,15 @@ impl Secret {
         self.0.expose_secret()
     }
 
-    /// As the value of a header, marked sensitive so that nothing prints it; `None` if it cannot
-    /// stand in one.
-    pub fn header_value(&self) -> Option<HeaderValue> {
-        let mut value = HeaderValue::from_str(self.expose()).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+    /// Whether it can stand in a header: at least one character, all of them visible ASCII.
+    pub fn is_visible_ascii(&self) -> bool {
+        !self.is_empty() && self.expose().bytes().all(|byte| byte.is_ascii_graphic())
+    }
+
+    /// Whether a text that goes to strangers holds this one. Not in constant time: the text comes
+    /// from a site that knows it. An empty one is nowhere.
+    pub fn is_within(&self, text: &[u8]) -> bool {
+        is_within(self.expose().as_bytes(), text)
     }
 
     /// Whether `presented` is this text; the time taken tells only its length.
@@ -41,6 +43,19 @@ impl Secret {
     pub fn is_empty(&self) -> bool {
         self.expose().is_empty()
     }
+}
+
+/// Whether `text` holds a part of a secret that is not empty.
+pub(super) fn is_within(part: &[u8], text: &[u8]) -> bool {
+    let Some(first) = part.first() else {
+        return false;
+    };
+    // Most values are shorter than a token key, which saves the search. In the others it is not worth
+    // preparing for more than to look for its first byte.
+    let Some(starts) = text.get(..(text.len() + 1).saturating_sub(part.len())) else {
+        return false;
+    };
+    memchr::memchr_iter(*first, starts).any(|at| text[at..].starts_with(part))
 }
 
 impl fmt::Debug for Secret {
@@ -59,6 +74,18 @@ mod tests {
         assert_eq!(secret.expose(), "canary-5b70");
         assert!(!secret.is_empty());
         assert!(Secret::new(String::new()).is_empty());
+    }
+
+    #[test]
+    fn found_within_what_holds_it() {
+        let secret = Secret::new("canary-5b70".to_owned());
+        assert!(secret.is_within(b"canary-5b70"));
+        assert!(secret.is_within(b"\"tkn_canary-5b70_1_=x_00\""));
+        assert!(!secret.is_within(b"canary-5b7"));
+        assert!(!secret.is_within(b""));
+        assert!(secret.is_within(b"ccanary-canary-5b70"));
+        assert!(!secret.is_within(b"canary-5b71 canary"));
+        assert!(!Secret::new(String::new()).is_within(b"anything"));
     }
 
     #[test]

@@ -30,11 +30,11 @@ struct Budget {
     in_flight_max: u32,
 }
 
-/// Leave for one request; given back when dropped.
+/// A permit for one request; given back when dropped.
 #[derive(Debug)]
-pub struct Leave(Arc<Budget>);
+pub struct Permit(Arc<Budget>);
 
-/// No leave, and when to ask again.
+/// No permit, and when to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exhausted {
     /// Which limit was reached.
@@ -56,19 +56,19 @@ impl Budgets {
         }
     }
 
-    /// Leave for a request of a caller; `None` if it has no limits.
+    /// A permit for a request of a caller; `None` if it has no limits.
     ///
     /// # Errors
     /// When to ask again.
-    pub fn of_caller(&self, caller: &str) -> Result<Option<Leave>, Exhausted> {
+    pub fn of_caller(&self, caller: &str) -> Result<Option<Permit>, Exhausted> {
         self.callers.get(caller).map(Budget::take).transpose()
     }
 
-    /// Leave for a request of a page of an origin. Only origins that are on a list come here.
+    /// A permit for a request of a page of an origin. Only origins that are on a list come here.
     ///
     /// # Errors
     /// When to ask again.
-    pub fn of_origin(&self, origin: &[u8]) -> Result<Leave, Exhausted> {
+    pub fn of_origin(&self, origin: &[u8]) -> Result<Permit, Exhausted> {
         let budget = {
             let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
             if origins.len() >= ORIGINS_MAX && !origins.contains_key(origin) {
@@ -92,10 +92,10 @@ impl Budget {
         }
     }
 
-    fn take(budget: &Arc<Self>) -> Result<Leave, Exhausted> {
-        // Given back by the drop of `leave` whatever comes of it.
+    fn take(budget: &Arc<Self>) -> Result<Permit, Exhausted> {
+        // Given back by the drop of `permit` whatever comes of it.
         let before = budget.in_flight.fetch_add(1, Ordering::Relaxed);
-        let leave = Leave(Arc::clone(budget));
+        let permit = Permit(Arc::clone(budget));
         if before >= budget.in_flight_max {
             return Err(Exhausted {
                 refusal: Refusal::ConcurrencyLimited,
@@ -103,7 +103,7 @@ impl Budget {
             });
         }
         match budget.limiter.check() {
-            Ok(()) => Ok(leave),
+            Ok(()) => Ok(permit),
             Err(not_until) => Err(Exhausted {
                 refusal: Refusal::RateLimited,
                 retry_after: not_until.wait_time_from(DefaultClock::default().now()),
@@ -112,7 +112,7 @@ impl Budget {
     }
 }
 
-impl Drop for Leave {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn leave_is_given_back() {
+    fn permit_is_given_back() {
         let budgets = Budgets::new(&[], limits(1000, 1000, 2));
         let first = budgets.of_origin(b"https://a.test").unwrap();
         let _second = budgets.of_origin(b"https://a.test").unwrap();

@@ -81,14 +81,12 @@ impl Addresses {
     }
 }
 
-/// Resolves every name now and then; never returns.
-pub async fn keep_resolving(all: Vec<Arc<Addresses>>) {
-    loop {
-        let unknown = all.iter().any(|addresses| addresses.pick(0).is_none());
-        tokio::time::sleep(if unknown { FIRST_REFRESH } else { REFRESH }).await;
-        for addresses in &all {
-            addresses.resolve().await;
-        }
+/// Waits until it is time, and resolves every name again.
+pub async fn resolve_again(all: &[Arc<Addresses>]) {
+    let unknown = all.iter().any(|addresses| addresses.pick(0).is_none());
+    tokio::time::sleep(if unknown { FIRST_REFRESH } else { REFRESH }).await;
+    for addresses in all {
+        addresses.resolve().await;
     }
 }
 

@@ -144,7 +144,6 @@ fn every_default_in_the_example_is_the_default() {
         let indent = &line[..line.len() - trimmed.len()];
         let is_default = [
             "h2c:",
-            "http2:",
             "plaintext:",
             "forward_address:",
             "retries:",

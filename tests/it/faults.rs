@@ -49,7 +49,7 @@ async fn recovers(rig: &Rig) {
     );
     rig.site.only();
     until("every connection is given back", || {
-        rig.gateway.shared.doors.open() == 0
+        rig.gateway.shared.slots.open() == 0
     })
     .await;
     assert_eq!(rig.gateway.shared.in_flight.load(Ordering::SeqCst), 0);
@@ -204,9 +204,8 @@ async fn a_put_is_repeated_only_while_its_body_is_at_hand() {
     .await;
     assert_eq!(rig.get(TARGET, "").await.status, 200);
     rig.site.take();
-    // What it becomes counts: a POST that is a PUT may be repeated.
     let answer = rig
-        .send(post("/write/@api/deki/pages/home/tags?dream.in.verb=PUT"))
+        .send(post("/write/@api/deki/pages/home/tags").replace("POST", "PUT"))
         .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let seen = rig.site.take();
@@ -233,6 +232,24 @@ async fn a_put_is_repeated_only_while_its_body_is_at_hand() {
         1,
         "a body that is gone is not half repeated"
     );
+}
+
+#[tokio::test]
+async fn a_post_that_becomes_a_put_is_not_repeated() {
+    let asked = AtomicUsize::new(0);
+    let rig = Rig::with(&impatient(), move |_| {
+        match asked.fetch_add(1, Ordering::SeqCst) {
+            1 => Reply::Last(Vec::new()),
+            _ => Reply::ok(),
+        }
+    })
+    .await;
+    assert_eq!(rig.get(TARGET, "").await.status, 200);
+    rig.site.take();
+    rig.send(post("/write/@api/deki/pages/home/tags?dream.in.verb=PUT"))
+        .await
+        .refused(502, "site_unreachable");
+    assert_eq!(rig.site.count(), 1, "its sender took it for a POST");
 }
 
 #[tokio::test]

@@ -5,17 +5,20 @@
 //! thousand inputs made at random; `cargo install cargo-bolero && cargo bolero test fuzz::target
 //! --test it` runs it for as long as you like. What a run finds is kept as a new seed.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use countersign::config::reference::Sources;
-use countersign::policy::Verdict;
-use countersign::policy::message::{Request, target_of};
-use countersign::policy::origin::{OriginPattern, Origins};
+use countersign::policy::cors::Sharing;
+use countersign::policy::origin::{OriginPattern, Origins, Presented};
+use countersign::policy::request::{Body, Field, Request, Version};
 use countersign::policy::target::Target;
-use countersign::proxy::framing::Framing;
+use countersign::policy::{Admission, Verdict};
+use countersign::rewrite::{self, Answer, Wants};
 use countersign::signing::{Epoch, Secret, examine};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use countersign::wire::framing::{Decoder, of_answer, of_request};
+use countersign::wire::head::{AnswerHead, Finder, HeadFault, RequestHead};
 
 use crate::harness::{API_KEY, ROUTES, compile};
 
@@ -25,6 +28,30 @@ static POLICY: LazyLock<countersign::policy::Policy> = LazyLock::new(|| {
         .policy
 });
 
+fn request<'a>(method: &'a [u8], target: &'a [u8], fields: &'a [Field<'a>]) -> Request<'a> {
+    Request {
+        method,
+        target,
+        authority: None,
+        fields,
+        version: Version::Http11,
+        body: Body::None,
+        peer: IpAddr::from([192, 0, 2, 7]),
+        at: Epoch::from_unix(1_800_000_000),
+    }
+}
+
+fn is_allowed(origins: &Origins, origin: &[u8]) -> bool {
+    let fields = [Field {
+        name: b"Origin",
+        value: origin,
+    }];
+    matches!(
+        origins.check(&request(b"GET", b"/", &fields)),
+        Presented::Allowed(_)
+    )
+}
+
 #[test]
 fn target() {
     bolero::check!().for_each(|input: &[u8]| {
@@ -33,9 +60,9 @@ fn target() {
         };
         let path = target.path();
         assert!(path.starts_with('/') && !path.contains("//") && !path.contains('\\'));
-        let whole = target.behind("");
+        let whole = &input[target.path_start()..];
         assert!(
-            input.ends_with(whole.as_bytes()),
+            whole.starts_with(path.as_bytes()),
             "what goes on is what came"
         );
         for segment in target.segments() {
@@ -47,7 +74,7 @@ fn target() {
             );
         }
         assert_eq!(
-            Target::parse(whole.as_bytes(), "other").map(|again| again.segments().to_vec()),
+            Target::parse(whole, "other").map(|again| again.segments().to_vec()),
             Ok(target.segments().to_vec()),
             "it reads the same again"
         );
@@ -59,13 +86,7 @@ fn origin() {
     let allowed = "crm.example.com, *.apps.example.com, shop.example.com:8443, http://localhost:*";
     let origins = Origins::new(OriginPattern::parse_list(allowed).unwrap());
     bolero::check!().for_each(|input: &[u8]| {
-        let Ok(value) = HeaderValue::from_bytes(input) else {
-            return;
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert("origin", value);
-        let seen = format!("{:?}", origins.check(&headers));
-        if !seen.starts_with("Allowed") {
+        if !is_allowed(&origins, input) {
             return;
         }
         let text = std::str::from_utf8(input).expect("what is allowed is ASCII");
@@ -105,11 +126,8 @@ fn pattern() {
         };
         let origins = Origins::new(patterns);
         for stranger in ["https://stranger.test", "null", "https://com"] {
-            let mut headers = HeaderMap::new();
-            headers.insert("origin", HeaderValue::from_static(stranger));
-            let seen = format!("{:?}", origins.check(&headers));
             assert!(
-                !seen.starts_with("Allowed") || text.contains("stranger.test"),
+                !is_allowed(&origins, stranger.as_bytes()) || text.contains("stranger.test"),
                 "{text:?} allows {stranger}"
             );
         }
@@ -132,75 +150,177 @@ fn configuration() {
     });
 }
 
-/// A header section as it would come over the wire, decided by the policy of the other tests.
+/// A header section as it would come over the wire, decided by the policy of the other tests, and
+/// rewritten if it may pass.
 #[test]
 fn decision() {
     bolero::check!().for_each(|input: &[u8]| {
-        let text = String::from_utf8_lossy(input);
+        // A seed cannot know the key.
+        let text = String::from_utf8_lossy(input).replace("KEY", API_KEY);
         let mut lines = text.split("\r\n");
-        let request_line = lines.next().unwrap_or_default();
-        let mut words = request_line.split(' ');
-        let Ok(method) = words.next().unwrap_or_default().parse::<Method>() else {
-            return;
-        };
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            let Some((name, value)) = line.split_once(": ") else {
-                continue;
-            };
-            // A seed cannot know the key.
-            let value = value.replace("KEY", API_KEY);
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::try_from(name), HeaderValue::try_from(value))
-            {
-                headers.append(name, value);
-            }
-        }
-        let request = Request {
-            method: &method,
-            target: target_of(input),
-            authority: None,
-            headers: &headers,
-            version: Version::HTTP_11,
-            has_body: false,
-            head: Some(input),
-        };
+        let mut words = lines.next().unwrap_or_default().split(' ');
+        let (method, target) = (
+            words.next().unwrap_or_default().as_bytes(),
+            words.next().unwrap_or_default().as_bytes(),
+        );
+        let fields: Vec<_> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| Field {
+                name: name.as_bytes(),
+                value: value.as_bytes(),
+            })
+            .collect();
+        let request = request(method, target, &fields);
         let decision = POLICY.decide(&request);
-        if let Verdict::Forward(admission) = &decision.verdict {
-            let route = &admission.route;
-            assert!(admission.target.starts_with('/'));
-            let target = admission.target.to_ascii_lowercase().replace("%40", "@");
-            assert!(
-                target.starts_with("/@api/deki/") || route.name.contains("all"),
-                "{target}"
-            );
-            assert!(!target.contains("authtoken="), "{target}");
-            assert!(decision.found.effective_method.is_some());
-            assert!(!admission.mints || matches!(&*route.name, "minting" | "sessions"));
-            if &*route.name == "widget" {
-                assert_eq!(headers.get_all("origin").iter().count(), 1);
+        let wants = Wants::of(&request);
+        match &decision.verdict {
+            Verdict::Forward(admission) => {
+                assert!(decision.found.effective_method.is_some());
+                check_upward(&request, admission);
+                check_downward(&fields, admission);
             }
+            Verdict::Refuse(refusal) => {
+                let sharing = &decision.found.sharing;
+                let rewrite::Own { status, .. } =
+                    rewrite::refusal(*refusal, wants, "00ff", sharing, None);
+                assert!(status >= 400);
+            }
+            Verdict::Preflight(_) => assert!(decision.found.sharing.origin.is_some()),
         }
     });
 }
 
+fn check_upward(request: &Request<'_>, admission: &Admission) {
+    let route = &admission.route;
+    let upward = rewrite::up(request, admission, "00ff");
+    let target = String::from_utf8_lossy(upward.target).to_ascii_lowercase();
+    let target = target.replace("%40", "@");
+    assert!(
+        target.starts_with("/@api/deki/") || route.name.contains("all"),
+        "{target}"
+    );
+    assert!(!target.contains("authtoken="), "{target}");
+    assert!(!admission.mints || matches!(&*route.name, "minting" | "sessions"));
+    if &*route.name == "widget" {
+        assert_eq!(request.all("origin").count(), 1);
+    }
+    for (index, field) in request.fields.iter().enumerate() {
+        let name = String::from_utf8_lossy(field.name).to_ascii_lowercase();
+        let secret = ["cookie", "auth", "key", "token", "host", "length", "coding"];
+        let harmless = ["accept-encoding", "content-encoding"].contains(&&*name);
+        assert!(
+            harmless
+                || !upward.edits.keep.contains(index)
+                || !secret.iter().any(|part| name.contains(part)),
+            "{name} goes up"
+        );
+    }
+    for (name, value) in &upward.edits.set {
+        let mut line = name.as_bytes().to_vec();
+        value.write_to(&mut line);
+        assert!(!line.iter().any(u8::is_ascii_control), "{line:?}");
+    }
+}
+
+/// The fields of a request serve as those of an answer: they are as hostile.
+fn check_downward(fields: &[Field<'_>], admission: &Admission) {
+    let sharing = Sharing::default();
+    for status in [200, 204, 304, 500] {
+        let answer = Answer { status, fields };
+        let Ok(edits) = rewrite::down(&answer, admission, &sharing, "00ff") else {
+            continue;
+        };
+        for (index, field) in fields.iter().enumerate() {
+            let value = String::from_utf8_lossy(field.value).to_ascii_lowercase();
+            assert!(!edits.keep.contains(index) || !value.contains("authtoken="));
+        }
+    }
+}
+
 /// The guard's reader agrees with itself, however the bytes are cut.
 #[test]
-fn framing() {
+fn head() {
     bolero::check!().for_each(|input: &[u8]| {
-        let mut whole = Framing::default();
-        let good = whole.feed(input);
-        let mut pieces = Framing::default();
-        let mut passed = 0;
+        let whole = Finder::default().find(input);
+        let mut finder = Finder::default();
+        let mut pieces = Ok(None);
+        let mut end = 0;
+        while pieces == Ok(None) && end < input.len() {
+            end = (end + 3).min(input.len());
+            pieces = finder.find(&input[..end]);
+        }
+        match (whole, pieces) {
+            (Ok(whole), Ok(pieces)) => assert_eq!(whole, pieces, "in pieces as in one"),
+            (whole, pieces) => assert_eq!(whole.is_err(), pieces.is_err()),
+        }
+        let Ok(Some((start, end))) = whole else {
+            return;
+        };
+        let bytes = &input[start..end];
+        if let Ok(head) = RequestHead::parse(bytes) {
+            assert!(!head.method.is_empty() && !head.target.is_empty());
+            let mut again = [head.method, b" ", head.target].concat();
+            again.extend(match head.version {
+                Version::Http10 => b" HTTP/1.0\r\n",
+                _ => b" HTTP/1.1\r\n",
+            });
+            for field in &head.fields {
+                assert!(
+                    !field
+                        .value
+                        .iter()
+                        .any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
+                );
+                again.extend([field.name, b": ", field.value, b"\r\n"].concat());
+            }
+            again.extend(b"\r\n");
+            assert_eq!(Finder::default().find(&again), Ok(Some((0, again.len()))));
+            let read = RequestHead::parse(&again).expect("what is written reads the same");
+            assert_eq!(read.fields.len(), head.fields.len());
+            let body = of_request(head.version, &head.fields);
+            assert_eq!(of_request(read.version, &read.fields), body);
+        }
+        if let Ok(head) = AnswerHead::parse(bytes) {
+            assert!((100..1000).contains(&head.status));
+            if let Ok((decoder, length)) = of_answer(head.version, &head.fields, false) {
+                assert!(!decoder.ends_with_connection() || length.is_none());
+            }
+        }
+        // Nothing is both.
+        assert!(RequestHead::parse(bytes).is_err() || AnswerHead::parse(bytes).is_err());
+        assert_ne!(Finder::default().find(b"\x16\x03\x01"), Ok(None));
+        assert_eq!(HeadFault::Malformed.refusal().code(), "bad_message");
+    });
+}
+
+#[test]
+fn body() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let mut raw = input.to_vec();
+        let mut decoder = Decoder::chunked();
+        let whole = decoder
+            .decode(&mut raw)
+            .map(|decoded| (raw[..decoded.payload].to_vec(), decoded.consumed));
+        let mut pieces = Decoder::chunked();
+        let (mut payload, mut consumed) = (Vec::new(), 0);
         for piece in input.chunks(3) {
-            let count = pieces.feed(piece);
-            passed += count;
-            if count < piece.len() {
+            let mut piece = piece.to_vec();
+            let Ok(decoded) = pieces.decode(&mut piece) else {
+                assert!(whole.is_err(), "in one as in pieces");
+                return;
+            };
+            payload.extend_from_slice(&piece[..decoded.payload]);
+            consumed += decoded.consumed;
+            if pieces.is_done() {
                 break;
             }
         }
-        assert_eq!(good, passed);
-        assert_eq!(whole.is_broken(), good < input.len());
+        assert_eq!(whole.expect("in one as in pieces"), (payload, consumed));
+        assert_eq!(decoder.is_done(), pieces.is_done());
+        assert!(
+            decoder.is_done() || consumed == input.len(),
+            "all is read until the end"
+        );
     });
 }
 

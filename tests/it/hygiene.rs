@@ -294,13 +294,13 @@ async fn each_request_is_signed_for_itself() {
             assert_eq!(
                 rig.site.only().user(),
                 user,
-                "on one connection and a shared pool"
+                "on one connection of the caller"
             );
         }
     }
     assert_eq!(
         rig.site.connections(),
-        1,
-        "the connection to the site is reused"
+        2,
+        "a connection to the site is reused, by the same user"
     );
 }

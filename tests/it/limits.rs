@@ -132,7 +132,7 @@ async fn connections_of_one_address_and_in_total() {
         "closed at once, without costing a request"
     );
     held.pop();
-    until("one is given back", || rig.gateway.shared.doors.open() == 2).await;
+    until("one is given back", || rig.gateway.shared.slots.open() == 2).await;
     assert_eq!(rig.get(TARGET, "").await.status, 200);
 }
 
@@ -165,7 +165,7 @@ async fn a_slow_body_is_cut() {
     if let Some(answer) = wire.try_answer("POST").await {
         answer.refused(408, "request_timeout");
     }
-    until("it is given back", || rig.gateway.shared.doors.open() == 0).await;
+    until("it is given back", || rig.gateway.shared.slots.open() == 0).await;
     assert!(rig.site.take().iter().all(|seen| !seen.is_complete));
     assert_eq!(
         rig.gateway.shared.telemetry.connections().1,
@@ -182,7 +182,7 @@ async fn a_slow_reader_is_cut() {
     wire.write(get("/crm/@api/deki/files/1/big.bin", "")).await;
     // Nothing is read.
     until("the site answers", || rig.site.count() == 1).await;
-    until("it is given back", || rig.gateway.shared.doors.open() == 0).await;
+    until("it is given back", || rig.gateway.shared.slots.open() == 0).await;
     assert_eq!(rig.gateway.shared.telemetry.connections().1, 1);
     assert_eq!(rig.get(TARGET, "").await.status, 200);
 }

@@ -24,6 +24,7 @@ mod hygiene;
 mod leaks;
 mod limits;
 mod logging;
+mod relay;
 mod stopping;
 mod tidy;
 mod tls;

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HeaderName};
-
 use super::callers::NamedCaller;
 use super::capabilities::{Catalogue, MINTING};
-use super::sites::{NamedSite, is_loopback, origin_patterns};
+use super::sites::{NamedSite, origin_patterns};
 use super::units::bytes;
 use super::{NAME_CURE, is_name};
 use crate::config::tree::{At, Fields};
 use crate::policy::acts_as::ActingCaller;
-use crate::policy::caller::{API_KEY_HEADER, KeyDigest};
+use crate::policy::caller::{CREDENTIAL_HEADERS, Callers, KeyDigest};
 use crate::policy::capability::Allowance;
 use crate::policy::cors::Preflights;
+use crate::policy::host::{Host, is_loopback};
 use crate::policy::limit::BODY_BYTES_MAX;
 use crate::policy::origin::Origins;
-use crate::policy::route::{Access, Route};
+use crate::policy::route::{Access, Mount, Route};
 use crate::policy::site::Site;
+use crate::rewrite::names;
 use crate::signing::User;
 
 /// Most routes of a file.
@@ -37,7 +37,7 @@ pub(super) fn compile(file: &Fields<'_>, parts: &Parts<'_>) -> Vec<Arc<Route>> {
     if !file.has("routes") {
         file.problem("routes is missing; without a route every request is refused");
     }
-    let mut seen: Vec<(Option<String>, String, String)> = Vec::new();
+    let mut seen: Vec<(Option<Host>, Mount, String)> = Vec::new();
     let mut names: Vec<String> = Vec::new();
     let routes = file.each("routes", |at| {
         let fields = at.fields(&[
@@ -81,8 +81,8 @@ pub(super) fn compile(file: &Fields<'_>, parts: &Parts<'_>) -> Vec<Arc<Route>> {
 
 fn route(
     fields: &Fields<'_>,
-    host: Option<String>,
-    mount: String,
+    host: Option<Host>,
+    mount: Mount,
     parts: &Parts<'_>,
 ) -> Option<Route> {
     let name = fields.required(
@@ -110,10 +110,7 @@ fn route(
             }
         },
     );
-    let mut more_headers = fields.each("request_headers", request_header);
-    if matches!(access, Some(Access::Server { .. })) {
-        more_headers.extend([AUTHORIZATION, API_KEY_HEADER]);
-    }
+    let request_headers = fields.each("request_headers", request_header);
     let flag = |key: &str, warning: &str| {
         let set = fields.optional(key, |at| at.flag()).unwrap_or(false);
         if set {
@@ -132,19 +129,30 @@ fn route(
     let body_bytes_max = fields
         .optional("body_max", |at| bytes(at, 1 << 40))
         .unwrap_or(BODY_BYTES_MAX);
-    let allow = allow?;
+    let (access, allow) = (access?, allow?);
     Some(Route {
         name: name?.into(),
         host,
         mount,
         site: site?,
-        access: access?,
-        preflights: Preflights::new(&allow.methods(), &more_headers),
+        preflights: preflights(&access, &allow, &request_headers),
+        access,
         allow,
+        request_headers,
         body_bytes_max,
         report_only,
         return_sessions,
     })
+}
+
+/// A page may send what goes up, and the credential where one is asked for.
+fn preflights(access: &Access, allow: &Allowance, request_headers: &[Box<str>]) -> Preflights {
+    let credentials: &[&str] = match access {
+        Access::Server { .. } => &CREDENTIAL_HEADERS,
+        Access::Browser => &[],
+    };
+    let named = request_headers.iter().map(|name| &**name);
+    Preflights::new(&allow.methods(), named.chain(credentials.iter().copied()))
 }
 
 fn site(at: At<'_>, sites: &[NamedSite]) -> Option<Arc<Site>> {
@@ -225,7 +233,7 @@ fn server(fields: &Fields<'_>, site: Option<&Site>, callers: &[NamedCaller]) -> 
     });
     let origins = fields.each("origins", origin_patterns);
     Some(Access::Server {
-        callers: acting,
+        callers: Callers::new(acting),
         origins: Origins::new(origins.into_iter().flatten().collect()),
     })
 }
@@ -251,58 +259,37 @@ fn browser(fields: &Fields<'_>, site: Option<&Site>) -> Option<Access> {
     Some(Access::Browser)
 }
 
-fn request_header(at: At<'_>) -> Option<HeaderName> {
-    let name = HeaderName::from_bytes(at.text()?.as_bytes())
-        .ok()
-        .filter(|name| !name.as_str().contains('_'));
-    if name.is_none() {
+fn request_header(at: At<'_>) -> Option<Box<str>> {
+    let name = at.text()?.to_ascii_lowercase();
+    let is_name = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !is_name {
         at.problem("a header name has letters, digits and hyphens");
+        return None;
     }
-    name
+    if names::never_go_up(&name) {
+        at.problem("this header says who asks, for which site, from where, or how the message is framed; it never goes up");
+        return None;
+    }
+    Some(name.into())
 }
 
-fn host(at: At<'_>) -> Option<String> {
-    let text = at.text()?;
-    let ascii = idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::URL).ok();
-    let plain = |host: &str| {
-        let inner = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        inner.map_or_else(
-            || !host.contains(':'),
-            |inner| inner.parse::<std::net::Ipv6Addr>().is_ok(),
-        )
-    };
-    let host = if text.starts_with('[') {
-        Some(text.to_ascii_lowercase())
-    } else {
-        ascii.map(std::borrow::Cow::into_owned)
-    };
-    let host = host.filter(|host| plain(host) && !host.contains(['/', '*']));
+fn host(at: At<'_>) -> Option<Host> {
+    let host = Host::parse(at.text()?);
     if host.is_none() {
         at.problem("a host is a name without scheme, port and path, such as widget.example.com");
     }
     host
 }
 
-fn mount(at: At<'_>) -> Option<String> {
-    let text = at.text()?;
-    let segment = |segment: &str| {
-        !segment.is_empty()
-            && segment != "."
-            && segment != ".."
-            && segment
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
-    };
-    let sound = text
-        .strip_prefix('/')
-        .is_some_and(|inner| inner.split('/').all(segment));
-    if !sound {
+fn mount(at: At<'_>) -> Option<Mount> {
+    let mount = Mount::parse(at.text()?);
+    if mount.is_none() {
         at.problem("a mount starts with a slash, ends with none, and has segments of letters, digits and -._~, such as /crm");
-        return None;
     }
-    Some(text.to_owned())
+    mount
 }
 
 /// What can be known only of the whole: parts that nothing uses, and examples taken into earnest.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
 use pingora::tls::{CertificateDer, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 
@@ -12,6 +11,7 @@ use super::{NAME_CURE, is_name};
 use crate::config::problem::Findings;
 use crate::config::reference::Sources;
 use crate::config::tree::{At, Fields, Node};
+use crate::policy::host::{Host, Scheme, is_loopback, port_number, split_port};
 use crate::policy::origin::{OriginPattern, Origins};
 use crate::policy::site::{BrowserToken, Site, SiteAddress, Timeouts};
 use crate::signing::{Dialect, Secret, Signer, UserEncoding};
@@ -123,6 +123,9 @@ pub(super) fn tokens(
 fn site(at: At<'_>, name: &str, sources: &Sources<'_>, is_emulated: &mut bool) -> Option<Site> {
     let fields = at.fields(&SITE_KEYS)?;
     super::settings::not_yet(&fields, "probe_user");
+    if fields.has("http2") {
+        fields.problem_at("http2", "HTTP/2 to sites is no longer spoken: users are never multiplexed on one connection; remove it");
+    }
     let address = address(&fields, sources);
     let development = address
         .as_ref()
@@ -148,6 +151,7 @@ fn site(at: At<'_>, name: &str, sources: &Sources<'_>, is_emulated: &mut bool) -
     }
     Some(Site {
         name: name.into(),
+        authority: address.as_ref()?.authority().into(),
         address: address?,
         signers,
         browser_token,
@@ -165,13 +169,11 @@ fn address(fields: &Fields<'_>, sources: &Sources<'_>) -> Option<SiteAddress> {
         .optional("plaintext", |at| at.flag())
         .unwrap_or(false);
     let ca = fields.optional("ca", |at| authorities(at, sources));
-    let h2 = fields.optional("http2", |at| at.flag()).unwrap_or(true);
     fields.required("url", "write the site's address, such as https://acme.mindtouch.us", |at| {
         let fault = match parse_url(&url_text(&at, sources)?) {
             Ok(mut address) => {
                 let open = !address.tls && !plaintext && !is_loopback(&address.host);
                 address.ca = ca;
-                address.h2 = h2 && address.tls;
                 if !open {
                     return Some(address);
                 }
@@ -218,54 +220,26 @@ fn url_text(at: &At<'_>, sources: &Sources<'_>) -> Option<String> {
 fn parse_url(text: &str) -> Result<SiteAddress, &'static str> {
     const FORM: &str =
         "a site's url is https:// and a host name, such as https://acme.mindtouch.us";
-    let (tls, rest) = match text.strip_prefix("https://") {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix("http://").ok_or(FORM)?),
-    };
+    let (scheme, rest) = Scheme::strip(text).ok_or(FORM)?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains(['/', '?', '#', '@', '\\']) {
         return Err(
             "a site's url has no user, path, query or fragment; write scheme and host only",
         );
     }
-    let uri: Uri = format!("http://{rest}").parse().map_err(|_| FORM)?;
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or(FORM)?;
-    let host = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        Some(address) => address.to_owned(),
-        None => idna::domain_to_ascii_cow(host.as_bytes(), idna::AsciiDenyList::URL)
-            .map_err(|_| FORM)?
-            .into_owned(),
-    };
-    let port = match uri.authority().and_then(|authority| authority.port()) {
-        Some(port) => port
-            .as_str()
-            .parse()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or("a port is a number from 1 to 65535")?,
-        None if rest.ends_with(':') => return Err(FORM),
-        None if tls => 443,
-        None => 80,
+    let (host, port) = split_port(rest);
+    let host = Host::parse(host).ok_or(FORM)?;
+    let port = match port {
+        None => scheme.default_port(),
+        Some("") => return Err(FORM),
+        Some(digits) => port_number(digits).ok_or("a port is a number from 1 to 65535")?,
     };
     Ok(SiteAddress {
-        tls,
-        host,
+        tls: scheme == Scheme::Https,
+        host: host.without_brackets().to_owned(),
         port,
         ca: None,
-        h2: false,
     })
-}
-
-/// Whether a host is this machine itself, so that nothing sent there crosses a network.
-pub(super) fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 fn token_halves(at: At<'_>, sources: &Sources<'_>, development: bool) -> Option<(Secret, Secret)> {
@@ -325,7 +299,14 @@ fn user_encoding(at: At<'_>) -> Option<UserEncoding> {
 }
 
 fn timeouts(at: At<'_>) -> Option<Timeouts> {
-    let fields = at.fields(&["connect", "tls", "response", "between_bytes", "idle"])?;
+    let fields = at.fields(&[
+        "connect",
+        "tls",
+        "response",
+        "between_bytes",
+        "total",
+        "idle",
+    ])?;
     let read = |key: &str, default: Duration| {
         let bounds =
             |at: At<'_>| duration(at, Duration::from_millis(100), Duration::from_secs(3600));
@@ -337,6 +318,7 @@ fn timeouts(at: At<'_>) -> Option<Timeouts> {
         tls: read("tls", defaults.tls),
         response: read("response", defaults.response),
         between_bytes: read("between_bytes", defaults.between_bytes),
+        total: read("total", defaults.total),
         idle: read("idle", defaults.idle),
     })
 }

@@ -1,11 +1,14 @@
 //! A site that records every request byte by byte, and answers as it is told, badly if it is told so.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::{BROWSER_KEY, TOKEN_KEY, TOKEN_SECRET, token};
 
@@ -104,29 +107,68 @@ type Replies = dyn Fn(&Seen) -> Reply + Send + Sync;
 pub struct Site {
     pub address: SocketAddr,
     seen: Mutex<Vec<Seen>>,
-    connections: std::sync::atomic::AtomicUsize,
+    connections: AtomicUsize,
+    protocols: Mutex<Vec<Option<Vec<u8>>>>,
     reply: Box<Replies>,
 }
 
 impl Site {
     pub async fn start(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+        Self::listen(None, reply).await
+    }
+
+    /// The same over TLS.
+    pub async fn start_tls(
+        config: ServerConfig,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), reply).await
+    }
+
+    async fn listen(
+        tls: Option<TlsAcceptor>,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let site = Arc::new(Self {
             address: listener.local_addr().unwrap(),
             seen: Mutex::default(),
-            connections: std::sync::atomic::AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            protocols: Mutex::default(),
             reply: Box::new(reply),
         });
         let accepting = Arc::clone(&site);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((mut stream, _)) = listener.accept().await {
                 let count = &accepting.connections;
-                let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let number = count.fetch_add(1, Ordering::SeqCst);
                 let site = Arc::clone(&accepting);
-                tokio::spawn(async move { site.serve(stream, number).await });
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    let Some(tls) = tls else {
+                        if site.serve(&mut stream, number).await {
+                            drop(stream.set_zero_linger());
+                        }
+                        return;
+                    };
+                    let Ok(mut stream) = tls.accept(stream).await else {
+                        return;
+                    };
+                    let session = stream.get_ref().1;
+                    let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
+                    site.protocols.lock().unwrap().push(protocol);
+                    if site.serve(&mut stream, number).await {
+                        drop(stream.get_ref().0.set_zero_linger());
+                    }
+                });
             }
         });
         site
+    }
+
+    /// What each TLS connection so far was to speak, as ALPN negotiated it.
+    pub fn protocols(&self) -> Vec<Option<Vec<u8>>> {
+        self.protocols.lock().unwrap().clone()
     }
 
     /// Everything that arrived so far; it is forgotten with this.
@@ -141,7 +183,7 @@ impl Site {
 
     /// How many connections were made so far.
     pub fn connections(&self) -> usize {
-        self.connections.load(std::sync::atomic::Ordering::SeqCst)
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// The one request that arrived.
@@ -152,51 +194,57 @@ impl Site {
         seen.remove(0)
     }
 
-    async fn serve(&self, mut stream: TcpStream, number: usize) {
+    /// Answers requests; `true` if the connection is then to be reset.
+    async fn serve<S>(&self, stream: &mut S, number: usize) -> bool
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let mut buffer = Vec::new();
-        while let Some(seen) = read_request(&mut stream, &mut buffer, number).await {
+        while let Some(seen) = read_request(stream, &mut buffer, number).await {
             self.seen.lock().unwrap().push(seen.clone());
             if !seen.is_complete {
-                return;
+                return false;
             }
             match (self.reply)(&seen) {
                 Reply::Bytes(bytes) => {
-                    if stream.write_all(&bytes).await.is_err() {
-                        return;
+                    if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+                        return false;
                     }
                 }
                 Reply::Last(bytes) => {
                     drop(stream.write_all(&bytes).await);
                     drop(stream.shutdown().await);
-                    return;
+                    return false;
                 }
                 Reply::Reset(bytes) => {
                     drop(stream.write_all(&bytes).await);
-                    drop(stream.set_zero_linger());
-                    return;
+                    drop(stream.flush().await);
+                    return true;
                 }
                 Reply::Hang(bytes) => {
                     drop(stream.write_all(&bytes).await);
+                    drop(stream.flush().await);
                     // Until the gateway gives up.
                     drop(stream.read_buf(&mut buffer).await);
-                    return;
+                    return false;
                 }
                 Reply::Drip(pause, pieces) => {
                     for piece in pieces {
                         tokio::time::sleep(pause).await;
                         if stream.write_all(&piece).await.is_err() {
-                            return;
+                            return false;
                         }
                     }
                 }
             }
         }
+        false
     }
 }
 
 /// Reads one request with the plainest of parsers; `None` at the end of the connection.
-async fn read_request(
-    stream: &mut TcpStream,
+async fn read_request<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
     buffer: &mut Vec<u8>,
     connection: usize,
 ) -> Option<Seen> {
@@ -248,8 +296,8 @@ async fn read_request(
     Some(seen)
 }
 
-async fn read_exactly(
-    stream: &mut TcpStream,
+async fn read_exactly<S: AsyncRead + Unpin>(
+    stream: &mut S,
     buffer: &mut Vec<u8>,
     length: usize,
 ) -> Option<Vec<u8>> {
@@ -261,7 +309,10 @@ async fn read_exactly(
     Some(buffer.drain(..length).collect())
 }
 
-async fn read_chunks(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+async fn read_chunks<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let end = loop {

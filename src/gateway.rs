@@ -1,0 +1,456 @@
+//! One exchange from head to record: admit, send, relay, answer.
+
+mod clocks;
+mod exchange;
+mod relay;
+#[cfg(test)]
+mod simulation;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
+
+use self::exchange::{Admitted, Exchange, RequestIds, Stage};
+use self::relay::{Broken, Relay, Replay, Terms};
+use crate::policy::cors::Preflights;
+use crate::policy::limit::ConnectionLimits;
+use crate::policy::request::{Body, Request};
+use crate::policy::{Admission, Refusal, Verdict};
+use crate::rewrite::{self, Edits, Keep};
+use crate::telemetry::Telemetry;
+use crate::upstream::{Dial, Duplex, Failure, Pool, PoolKey};
+use crate::watch::breaker::Trial;
+use crate::watch::generation::Live;
+use crate::wire::clock;
+use crate::wire::connection::Connection;
+use crate::wire::h1::{Drain, H1, Next};
+use crate::wire::head::HeadFault;
+use crate::wire::slots::Slots;
+use crate::wire::{self, Announced, Downstream, Outgoing};
+
+/// How long a request that was refused is read on, so that the refusal reaches a caller that is
+/// still sending.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a caller may take over an answer of our own.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Everything one request needs to be judged, sent and answered.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) live: Live,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) dial: Box<dyn Dial>,
+    pub(crate) pool: Pool,
+    /// Requests under way.
+    pub(crate) in_flight: Arc<AtomicUsize>,
+    /// Whether the program is stopping.
+    pub(crate) draining: Arc<AtomicBool>,
+    ids: RequestIds,
+}
+
+/// What becomes of a request before anything is sent.
+enum Opening {
+    /// It goes to the site, with this head but for the token.
+    Forward { head: Vec<u8>, body: Body },
+    /// First it must be known whether its body, of unannounced length, has a byte.
+    LookAtBody,
+    /// It is answered here.
+    Answer(Own),
+}
+
+/// What is answered without asking the site.
+enum Own {
+    /// No, and when to try again.
+    Refusal(Refusal, Option<Duration>),
+    /// A preflight's answer.
+    Preflight(Preflights),
+}
+
+impl Gateway {
+    /// A gateway that has served nobody yet.
+    pub(crate) fn new(
+        live: Live,
+        telemetry: Arc<Telemetry>,
+        slots: Arc<Slots>,
+        dial: Box<dyn Dial>,
+    ) -> Self {
+        Self {
+            live,
+            telemetry,
+            slots,
+            dial,
+            pool: Pool::default(),
+            in_flight: Arc::default(),
+            draining: Arc::default(),
+            ids: RequestIds::new(),
+        }
+    }
+
+    fn limits(&self) -> &ConnectionLimits {
+        self.slots.limits()
+    }
+
+    /// Whether a caller's connection may be kept.
+    fn keeps(&self) -> bool {
+        !self.draining.load(Ordering::Acquire)
+    }
+
+    /// Serves the requests of a connection, one after the other, until it ends.
+    pub(crate) async fn serve<S>(&self, mut caller: H1<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        loop {
+            let next = poll_fn(|cx| caller.poll_next(self.limits(), cx)).await;
+            let fault = match next {
+                Next::Nothing => return,
+                Next::Request => None,
+                Next::Slow => Some(Refusal::RequestTimeout),
+                Next::Fault(fault) => Some(fault.refusal()),
+            };
+            // Boxed, so that the task of an idle connection does not hold room for it.
+            let is_refused = fault.is_some();
+            match fault {
+                None => Box::pin(self.exchange(&mut caller)).await,
+                Some(refusal) => Box::pin(self.refuse_early(&mut caller, refusal)).await,
+            }
+            let has_rest = caller.has_rest();
+            if has_rest || is_refused {
+                let mut drain = Drain::lasting(DRAIN_TIMEOUT);
+                poll_fn(|cx| caller.poll_drain(&mut drain, cx)).await;
+            }
+            if !caller.may_go_on() {
+                return;
+            }
+        }
+    }
+
+    /// Answers something that is no request.
+    async fn refuse_early<D: Downstream>(&self, down: &mut D, refusal: Refusal) {
+        let mut exchange = Exchange::new(self, down.peer());
+        if refusal == Refusal::RequestTimeout {
+            self.telemetry.connection_cut();
+        }
+        self.answer(down, &mut exchange, Own::Refusal(refusal, None))
+            .await;
+    }
+
+    /// One request and its answer.
+    pub(crate) async fn exchange<D: Downstream>(&self, down: &mut D) {
+        let mut exchange = Exchange::new(self, down.peer());
+        let (head, body) = match self.admit(down, &mut exchange).await {
+            Ok(forward) => forward,
+            Err(None) => return,
+            Err(Some(own)) => return self.answer(down, &mut exchange, own).await,
+        };
+        down.open_body();
+        match self.forward(down, &mut exchange, &head, body).await {
+            Ok(()) => {}
+            Err(broken) => self.end_broken(down, &mut exchange, broken).await,
+        }
+    }
+
+    /// Decides; what is not to be forwarded comes back as an answer, or as nothing where the caller
+    /// is gone.
+    async fn admit<D: Downstream>(
+        &self,
+        down: &mut D,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(Vec<u8>, Body), Option<Own>> {
+        loop {
+            match down.with_request(|request| self.open(request, exchange)) {
+                Opening::Forward { head, body } => return Ok((head, body)),
+                Opening::Answer(own) => {
+                    down.open_body();
+                    return Err(Some(own));
+                }
+                Opening::LookAtBody => {}
+            }
+            let deadline = exchange.started() + self.limits().header_timeout;
+            let looked = poll_fn(|cx| match down.poll_is_empty(cx) {
+                Poll::Ready(looked) => Poll::Ready(Some(looked)),
+                Poll::Pending => down.alarm().poll(deadline, cx).map(|()| None),
+            });
+            let refusal = match looked.await {
+                Some(Ok(true)) => continue,
+                Some(Ok(false) | Err(wire::connection::Torn::Misframed)) => Refusal::BadMessage,
+                Some(Err(_)) => return Err(None),
+                None => Refusal::RequestTimeout,
+            };
+            down.open_body();
+            return Err(Some(Own::Refusal(refusal, None)));
+        }
+    }
+
+    /// Judges a request, takes what it needs, and writes the head that goes up.
+    fn open(
+        &self,
+        request: Result<&Request<'_>, HeadFault>,
+        exchange: &mut Exchange<'_>,
+    ) -> Opening {
+        let request = match request {
+            Ok(request) => request,
+            Err(fault) => return Opening::Answer(Own::Refusal(fault.refusal(), None)),
+        };
+        exchange.note(request);
+        let generation = Arc::clone(&exchange.generation);
+        let decision = generation.policy.decide(request);
+        exchange.found = decision.found;
+        let admission = match decision.verdict {
+            Verdict::Forward(admission) => admission,
+            Verdict::Refuse(refusal) => {
+                return Opening::Answer(Own::Refusal(refusal, None));
+            }
+            Verdict::Preflight(preflights) => return Opening::Answer(Own::Preflight(preflights)),
+        };
+        let is_bodiless = matches!(request.method, b"GET" | b"HEAD" | b"OPTIONS");
+        if is_bodiless && request.body == Body::Unknown {
+            return Opening::LookAtBody;
+        }
+        let upward = rewrite::up(request, &admission, exchange.id.as_str());
+        let mut head = Vec::with_capacity(1024);
+        for part in [
+            upward.method.as_bytes(),
+            b" ",
+            upward.target,
+            b" HTTP/1.1\r\n",
+        ] {
+            head.extend_from_slice(part);
+        }
+        wire::write_fields(&mut head, request.fields, &upward.edits);
+        match self.take_permits(exchange, admission) {
+            Ok(admitted) => exchange.stage = Stage::Admitted(Box::new(admitted)),
+            Err((refusal, pause)) => {
+                return Opening::Answer(Own::Refusal(refusal, pause));
+            }
+        }
+        Opening::Forward {
+            head,
+            body: request.body,
+        }
+    }
+
+    /// What an admitted request may use: its caller has budget and its site is up, or not.
+    fn take_permits(
+        &self,
+        exchange: &Exchange<'_>,
+        admission: Admission,
+    ) -> Result<Admitted, (Refusal, Option<Duration>)> {
+        let generation = &exchange.generation;
+        let mut permits = Vec::new();
+        if let Some(caller) = &exchange.found.caller {
+            let permit = generation.budgets.of_caller(caller);
+            permits.extend(permit.map_err(|e| (e.refusal, Some(e.retry_after)))?);
+        }
+        if let Some(origin) = &exchange.found.sharing.origin {
+            let permit = generation.budgets.of_origin(origin.as_bytes());
+            permits.push(permit.map_err(|e| (e.refusal, Some(e.retry_after)))?);
+        }
+        let Some(watched) = generation.site(&admission.route.site) else {
+            return Err((Refusal::Internal, None));
+        };
+        // Asked last: whoever is let through a breaker that is half open is its one probe.
+        let trial = Trial::begin(&watched.breaker)
+            .map_err(|pause| (Refusal::SiteUnavailable, Some(pause)))?;
+        Ok(Admitted {
+            admission,
+            watched: Arc::clone(watched),
+            trial,
+            _permits: permits,
+        })
+    }
+
+    /// Sends a request to its site, again where that is allowed, and relays the answer.
+    async fn forward<D: Downstream>(
+        &self,
+        down: &mut D,
+        exchange: &mut Exchange<'_>,
+        head: &[u8],
+        body: Body,
+    ) -> Result<(), Broken> {
+        let admission = &exchange.admitted().map_err(Broken::Refused)?.admission;
+        let site = Arc::clone(&admission.route.site);
+        let terms = Terms {
+            limits: *self.limits(),
+            timeouts: site.timeouts,
+            body,
+            deadline: exchange.started() + site.timeouts.total,
+            may_repeat: admission.method.may_repeat(),
+            keeps: self.keeps(),
+            body_bytes_max: admission.route.body_bytes_max,
+            withholds: rewrite::withholds_body(admission),
+        };
+        let mut replay = Replay::default();
+        loop {
+            let (mut up, key, is_reused) = self.connect(exchange, terms.deadline).await?;
+            let admission = &exchange.admitted().map_err(Broken::Refused)?.admission;
+            let token = rewrite::token(admission, clock::now());
+            let token = token.ok_or(Broken::Refused(Refusal::Internal))?;
+            let queue = up.queue();
+            queue.reserve_exact(head.len() + 256);
+            queue.extend_from_slice(head);
+            queue.extend_from_slice(b"X-Deki-Token: ");
+            queue.extend_from_slice(token.as_bytes());
+            queue.extend_from_slice(b"\r\n\r\n");
+            drop(token);
+            exchange.asked = Some(Instant::now());
+            let mut relay = Relay::new(down, &mut up, exchange, &mut replay, terms);
+            match poll_fn(|cx| relay.poll(cx)).await {
+                Ok(relayed) => {
+                    if relayed.is_clean {
+                        self.pool.give(key, up, site.timeouts.idle);
+                    }
+                    return Ok(());
+                }
+                // A pooled connection that had died already: nobody saw the request.
+                Err(Broken::Site(Failure::Reset))
+                    if is_reused
+                        && terms.may_repeat
+                        && exchange.status == 0
+                        && replay.is_whole()
+                        && exchange.attempts <= site.retries_max => {}
+                Err(broken) => return Err(broken),
+            }
+        }
+    }
+
+    /// A connection to the site: one that waited for this user, or a new one.
+    async fn connect(
+        &self,
+        exchange: &mut Exchange<'_>,
+        deadline: Instant,
+    ) -> Result<(Connection<Box<dyn Duplex>>, PoolKey, bool), Broken> {
+        loop {
+            let attempt = exchange.attempts;
+            exchange.attempts += 1;
+            let admitted = exchange.admitted().map_err(Broken::Refused)?;
+            let (site, watched) = (&admitted.admission.route.site, &admitted.watched);
+            let key = PoolKey {
+                site: watched.id,
+                identity: admitted.admission.identity.clone(),
+            };
+            // After a first attempt every pooled connection is as suspect as the one that failed.
+            if attempt == 0
+                && let Some(waiting) = self.pool.take(&key)
+            {
+                return Ok((waiting, key, true));
+            }
+            let address = watched.addresses.pick(attempt);
+            let address = address.ok_or(Broken::Site(Failure::Dns))?;
+            let dialled = timeout_at(deadline, self.dial.dial(site, address)).await;
+            match dialled.unwrap_or(Err(Failure::ConnectTimeout)) {
+                Ok(stream) => return Ok((Connection::new(stream), key, false)),
+                Err(failure) => {
+                    watched.addresses.advance();
+                    let again = failure.is_worth_another_connection()
+                        && exchange.attempts <= site.retries_max
+                        && Instant::now() < deadline;
+                    if !again {
+                        return Err(Broken::Site(failure));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends an exchange that broke off: with a refusal where the answer has not begun, else with
+    /// the connection.
+    async fn end_broken<D: Downstream>(
+        &self,
+        down: &mut D,
+        exchange: &mut Exchange<'_>,
+        broken: Broken,
+    ) {
+        let refusal = match broken {
+            Broken::Site(failure) => {
+                exchange.note_failure(failure);
+                Some(failure.refusal())
+            }
+            Broken::Refused(refusal) => Some(refusal),
+            Broken::SlowReader => Some(Refusal::RequestTimeout),
+            Broken::Gone => None,
+        };
+        if matches!(
+            broken,
+            Broken::SlowReader | Broken::Refused(Refusal::RequestTimeout)
+        ) {
+            self.telemetry.connection_cut();
+        }
+        match refusal {
+            Some(refusal) if exchange.status == 0 => {
+                self.answer(down, exchange, Own::Refusal(refusal, None))
+                    .await;
+            }
+            refusal => {
+                exchange.refusal = refusal;
+                down.give_up();
+            }
+        }
+    }
+
+    /// Answers without asking the site.
+    async fn answer<D: Downstream>(&self, down: &mut D, exchange: &mut Exchange<'_>, own: Own) {
+        if let Own::Refusal(refusal, _) = own {
+            exchange.refusal = Some(refusal);
+        }
+        let closes = exchange.refusal.is_some_and(Refusal::closes_connection);
+        let (id, sharing) = (exchange.id, &exchange.found.sharing);
+        let rewrite::Own { status, set, body } = match &own {
+            Own::Refusal(refusal, pause) => {
+                let temporary = matches!(refusal, Refusal::Draining | Refusal::SiteUnavailable);
+                let pause = pause.or(temporary.then_some(Duration::from_secs(1)));
+                rewrite::refusal(*refusal, exchange.wants, id.as_str(), sharing, pause)
+            }
+            Own::Preflight(preflights) => rewrite::preflight(preflights, sharing, id.as_str()),
+        };
+        let edits = Edits {
+            keep: Keep::default(),
+            set,
+        };
+        down.begin(&Outgoing {
+            status,
+            fields: &[],
+            edits: &edits,
+            body: if status == 204 {
+                Announced::Nothing
+            } else {
+                Announced::Length(body.len() as u64)
+            },
+            keeps: self.keeps() && !closes,
+        });
+        let body: &[u8] = if down.is_head() { &[] } else { &body };
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut sent = 0;
+        let written = poll_fn(|cx| {
+            loop {
+                if sent == body.len() {
+                    down.finish();
+                    match down.poll_flush(cx) {
+                        Poll::Ready(flushed) => return Poll::Ready(flushed.is_ok()),
+                        Poll::Pending => break,
+                    }
+                }
+                match down.poll_send(&body[sent..], cx) {
+                    Poll::Ready(Ok(count)) => sent += count,
+                    Poll::Ready(Err(_)) => return Poll::Ready(false),
+                    Poll::Pending => break,
+                }
+            }
+            down.alarm().poll(deadline, cx).map(|()| false)
+        });
+        // A caller that is gone by now cannot be told; the record says what happened.
+        if written.await {
+            exchange.status = status;
+            exchange.answer_bytes = sent as u64;
+        } else {
+            down.give_up();
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! Bytes both ways at once: a request's body up, an answer down, and the clocks of both.
+//!
+//! One poll looks at everything: it moves what can be moved in either direction, and where nothing
+//! can, it asks the clock that is running then. An answer that comes before the upload is over ends
+//! the upload; a caller that leaves ends the exchange.
+
+use std::task::{Context, Poll, ready};
+
+use tokio::time::Instant;
+
+use super::clocks::{Clocks, Standing};
+use super::exchange::Exchange;
+use crate::policy::Refusal;
+use crate::policy::limit::ConnectionLimits;
+use crate::policy::request::{Body, Version};
+use crate::policy::site::Timeouts;
+use crate::rewrite::{self, Answer};
+use crate::upstream::{Duplex, Failure};
+use crate::watch::breaker::Health;
+use crate::wire::connection::{Connection, Torn};
+use crate::wire::framing::{self, Decoder, Encoder};
+use crate::wire::head::{AnswerHead, Finder};
+use crate::wire::{Announced, Departure, Downstream, Outgoing};
+
+/// Interim answers before a site's answer; a site that goes on like that never answers.
+const INTERIM_MAX: u32 = 16;
+
+/// Bytes of a body that are kept, to be sent once more on another connection.
+const REPLAYED_BYTES_MAX: usize = 64 * 1024;
+
+/// How an exchange with a site ended well.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relayed {
+    /// Whether the connection to the site may be used again.
+    pub(super) is_clean: bool,
+}
+
+/// How it did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Because of the site.
+    Site(Failure),
+    /// Because of what was asked or answered.
+    Refused(Refusal),
+    /// The caller is gone.
+    Gone,
+    /// The caller takes the answer too slowly.
+    SlowReader,
+}
+
+/// A body's beginning, kept for a second attempt.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    bytes: Vec<u8>,
+    /// Whether something was sent that is not kept.
+    is_torn: bool,
+}
+
+impl Replay {
+    /// Whether all that was read of the body is at hand.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.is_torn
+    }
+
+    fn keep(&mut self, bytes: &[u8], wanted: bool) {
+        if wanted && !self.is_torn && self.bytes.len() + bytes.len() <= REPLAYED_BYTES_MAX {
+            self.bytes.extend_from_slice(bytes);
+        } else {
+            self.is_torn |= !bytes.is_empty();
+        }
+    }
+}
+
+/// One attempt at one exchange.
+pub(super) struct Relay<'a, 'g, D> {
+    down: &'a mut D,
+    up: &'a mut Connection<Box<dyn Duplex>>,
+    exchange: &'a mut Exchange<'g>,
+    replay: &'a mut Replay,
+    terms: Terms,
+    upload: Upload,
+    answer: State,
+    finder: Finder,
+    interim: u32,
+    /// Whether the site keeps the connection.
+    site_keeps: bool,
+    clocks: Clocks,
+}
+
+/// What one attempt has to keep to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) limits: ConnectionLimits,
+    pub(super) timeouts: Timeouts,
+    pub(super) body: Body,
+    /// When the answer's head must have come, whatever happens.
+    pub(super) deadline: Instant,
+    pub(super) may_repeat: bool,
+    /// Whether the caller's connection may be kept.
+    pub(super) keeps: bool,
+    pub(super) body_bytes_max: u64,
+    /// Whether the answer's body is not for the caller.
+    pub(super) withholds: bool,
+}
+
+#[derive(Debug)]
+struct Upload {
+    encoder: Encoder,
+    /// Of what is replayed.
+    replayed: usize,
+    /// Everything is queued, or nothing more is wanted.
+    is_done: bool,
+    /// An answer came first.
+    is_cut: bool,
+    /// The site takes nothing more; it may have said why.
+    is_lost: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The answer's head is not whole.
+    Head,
+    /// Its body is not.
+    Body(Decoder),
+    /// The caller has not taken all of it.
+    Flushing,
+}
+
+impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
+    /// An attempt whose request head is queued on `up`.
+    pub(super) fn new(
+        down: &'a mut D,
+        up: &'a mut Connection<Box<dyn Duplex>>,
+        exchange: &'a mut Exchange<'g>,
+        replay: &'a mut Replay,
+        terms: Terms,
+    ) -> Self {
+        let encoder = match terms.body {
+            Body::Unknown => Encoder::CHUNKED,
+            Body::None | Body::Length(_) => Encoder::Plain,
+        };
+        Self {
+            upload: Upload {
+                encoder,
+                replayed: 0,
+                is_done: terms.body == Body::None,
+                is_cut: false,
+                is_lost: false,
+            },
+            clocks: Clocks::new(exchange.request_bytes, down.taken(), Instant::now()),
+            down,
+            up,
+            exchange,
+            replay,
+            terms,
+            answer: State::Head,
+            finder: Finder::default(),
+            interim: 0,
+            site_keeps: false,
+        }
+    }
+
+    /// Moves what can be moved.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Relayed, Broken>> {
+        if let Poll::Ready(Err(broken)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(broken));
+        }
+        if let Poll::Ready(done) = self.poll_answer(cx) {
+            return Poll::Ready(done);
+        }
+        if self.down.is_body_done() {
+            match self.down.poll_departure(cx) {
+                Poll::Ready(Departure::Gone) => return Poll::Ready(Err(Broken::Gone)),
+                Poll::Ready(Departure::HalfClosed) => {
+                    self.clocks.half_closed(Instant::now());
+                }
+                Poll::Pending => {}
+            }
+        }
+        let broken = ready!(self.poll_clocks(cx));
+        Poll::Ready(Err(broken))
+    }
+
+    /// The request's body, and before it the head.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            if self.upload.is_lost || self.upload.is_cut {
+                return Poll::Pending;
+            }
+            if self.upload.is_done {
+                return self.poll_flush_up(cx);
+            }
+            let old = &self.replay.bytes[self.upload.replayed..];
+            if !old.is_empty() {
+                match self.up.poll_body(&mut self.upload.encoder, old, cx) {
+                    Poll::Ready(Ok(count)) => self.upload.replayed += count,
+                    Poll::Ready(Err(_)) => self.upload.is_lost = true,
+                    Poll::Pending => return Poll::Pending,
+                }
+                continue;
+            }
+            match self.down.poll_payload(cx) {
+                Poll::Ready(Ok(true)) => ready!(self.poll_send_up(cx))?,
+                Poll::Ready(Ok(false)) => {
+                    let ending = self.upload.encoder.ending();
+                    self.up.queue().extend_from_slice(ending);
+                    self.upload.is_done = true;
+                }
+                Poll::Ready(Err(Torn::Misframed)) => {
+                    return Poll::Ready(Err(Broken::Refused(Refusal::BadMessage)));
+                }
+                Poll::Ready(Err(Torn::Lost | Torn::Ended)) => {
+                    return Poll::Ready(Err(Broken::Gone));
+                }
+                Poll::Pending => return self.poll_flush_up(cx),
+            }
+        }
+    }
+
+    fn poll_send_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let payload = self.down.payload();
+        if self.exchange.request_bytes + payload.len() as u64 > self.terms.body_bytes_max {
+            return Poll::Ready(Err(Broken::Refused(Refusal::BodyTooLarge)));
+        }
+        match self.up.poll_body(&mut self.upload.encoder, payload, cx) {
+            Poll::Ready(Ok(count)) => {
+                self.replay.keep(&payload[..count], self.terms.may_repeat);
+                self.upload.replayed = self.replay.bytes.len();
+                self.down.consume(count);
+                self.exchange.request_bytes += count as u64;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(_)) => {
+                self.upload.is_lost = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_flush_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        if ready!(self.up.poll_flush(cx)).is_err() {
+            self.upload.is_lost = true;
+        }
+        Poll::Pending
+    }
+
+    /// The answer, head and body.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Relayed, Broken>> {
+        loop {
+            match &mut self.answer {
+                State::Head => ready!(self.poll_head(cx))?,
+                State::Body(decoder) => {
+                    match self.up.poll_payload(decoder, cx) {
+                        Poll::Ready(Ok(true)) => ready!(self.poll_send_down(cx))?,
+                        Poll::Ready(Ok(false)) => {
+                            self.site_keeps &= decoder.is_done();
+                            self.down.finish();
+                            self.answer = State::Flushing;
+                        }
+                        Poll::Ready(Err(Torn::Misframed)) => {
+                            return Poll::Ready(Err(Broken::Site(Failure::Invalid)));
+                        }
+                        Poll::Ready(Err(Torn::Lost | Torn::Ended)) => {
+                            return Poll::Ready(Err(Broken::Site(Failure::Reset)));
+                        }
+                        // The site pauses: what it said so far goes on.
+                        Poll::Pending => {
+                            ready!(self.down.poll_flush(cx)).map_err(|_| Broken::Gone)?;
+                            return Poll::Pending;
+                        }
+                    }
+                }
+                State::Flushing => {
+                    ready!(self.down.poll_flush(cx)).map_err(|_| Broken::Gone)?;
+                    let is_clean = self.site_keeps
+                        && self.up.is_clean()
+                        && self.upload.is_done
+                        && !self.upload.is_cut
+                        && !self.upload.is_lost;
+                    return Poll::Ready(Ok(Relayed { is_clean }));
+                }
+            }
+        }
+    }
+
+    fn poll_send_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.clocks.heard(Instant::now());
+        let payload = self.up.payload();
+        let count = if self.terms.withholds {
+            payload.len()
+        } else {
+            let polled = self.down.poll_send(payload, cx);
+            let count = ready!(polled).map_err(|_| Broken::Gone)?;
+            self.exchange.answer_bytes += count as u64;
+            count
+        };
+        self.up.consume(count);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            let unread = self.up.unread();
+            match self.finder.find(unread) {
+                // An answer begins with its first byte; lines before it belong to nothing.
+                Ok(Some((0, end))) => {
+                    let taken = self.take_head(end);
+                    self.finder = Finder::default();
+                    return Poll::Ready(taken);
+                }
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => return Poll::Ready(Err(Broken::Site(Failure::Invalid))),
+            }
+            let has_begun = !unread.is_empty();
+            match self.up.poll_fill(cx) {
+                Poll::Ready(Ok(count)) if count > 0 => {}
+                Poll::Ready(Ok(_)) if has_begun => {
+                    return Poll::Ready(Err(Broken::Site(Failure::Invalid)));
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(Broken::Site(Failure::Reset))),
+                Poll::Pending => {
+                    // An interim answer may be waiting to go down.
+                    ready!(self.down.poll_flush(cx)).map_err(|_| Broken::Gone)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Takes an answer's head, which ends at `end` of what is unread: passes over an interim one,
+    /// begins the caller's answer with a final one.
+    fn take_head(&mut self, end: usize) -> Result<(), Broken> {
+        const INVALID: Broken = Broken::Site(Failure::Invalid);
+        let head = AnswerHead::parse(&self.up.unread()[..end]).map_err(|_| INVALID)?;
+        if head.status < 200 {
+            self.interim += 1;
+            if head.status == 101 || self.interim > INTERIM_MAX {
+                return Err(INVALID);
+            }
+            if head.status == 100 {
+                self.down.go_on();
+                self.clocks.heard(Instant::now());
+            }
+            self.up.skip(end);
+            return Ok(());
+        }
+        let admission = &self.exchange.admitted().map_err(Broken::Refused)?.admission;
+        let answer = Answer {
+            status: head.status,
+            fields: &head.fields,
+        };
+        let edits = rewrite::down(
+            &answer,
+            admission,
+            &self.exchange.found.sharing,
+            self.exchange.id.as_str(),
+        )
+        .map_err(Broken::Refused)?;
+        let is_bare = matches!(head.status, 204 | 304);
+        let (decoder, announced) =
+            framing::of_answer(head.version, &head.fields, is_bare || self.down.is_head())
+                .map_err(|_| INVALID)?;
+        let body = match announced {
+            _ if is_bare => Announced::Nothing,
+            _ if self.terms.withholds => Announced::Length(0),
+            Some(length) => Announced::Length(length),
+            None => Announced::Unknown,
+        };
+        self.site_keeps = keeps(&head) && !decoder.ends_with_connection();
+        // An answer before the end of the request: the rest of it is not wanted.
+        self.upload.is_cut = !self.upload.is_done || self.up.has_queued();
+        let status = head.status;
+        let outgoing = Outgoing {
+            status,
+            fields: &head.fields,
+            edits: &edits,
+            body,
+            keeps: self.terms.keeps && !self.upload.is_cut,
+        };
+        self.down.begin(&outgoing);
+        self.up.skip(end);
+        self.exchange.status = status;
+        self.exchange.upstream = self.exchange.asked.map(|asked| asked.elapsed());
+        self.exchange.note_health(Health::Good);
+        self.clocks.heard(Instant::now());
+        self.answer = State::Body(decoder);
+        Ok(())
+    }
+
+    /// Nothing moves: ready when a clock has run out.
+    fn poll_clocks(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        loop {
+            let standing = self.standing();
+            let next = self.clocks.next(&standing, &self.terms, Instant::now());
+            let (deadline, clock) = match next {
+                Ok(next) => next,
+                Err(broken) => return Poll::Ready(broken),
+            };
+            ready!(self.down.alarm().poll(deadline, cx));
+            if let Some(broken) = clock.verdict() {
+                return Poll::Ready(broken);
+            }
+        }
+    }
+
+    /// Whom this waits for.
+    fn standing(&self) -> Standing {
+        let upload = &self.upload;
+        let has_asked = upload.is_done || upload.is_cut || upload.is_lost;
+        let has_payload = !self.down.payload().is_empty();
+        Standing {
+            waits_for_body: !has_asked && !has_payload,
+            expects: self.down.expects(),
+            waits_for_taking: !upload.is_cut
+                && !upload.is_lost
+                && (self.up.has_queued() || (!upload.is_done && has_payload)),
+            has_asked,
+            is_answering: !matches!(self.answer, State::Head),
+            waits_for_reader: self.down.has_queued() || !self.up.payload().is_empty(),
+            read: self.exchange.request_bytes,
+            taken: self.down.taken(),
+            sent: self.up.taken(),
+        }
+    }
+}
+
+/// Whether the site keeps the connection after this answer (RFC 9112 section 9.3).
+fn keeps(head: &AnswerHead<'_>) -> bool {
+    let names = |option: &str| {
+        head.fields
+            .iter()
+            .filter(|field| field.name.eq_ignore_ascii_case(b"connection"))
+            .flat_map(|field| field.value.split(|byte| *byte == b','))
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+    };
+    !names("close") && (head.version == Version::Http11 || names("keep-alive"))
+}

@@ -1,0 +1,456 @@
+//! What goes to a caller: the headers that are listed, if nothing in them is a credential.
+
+use super::sharing::share;
+use super::{Edits, Keep, Nominated, REQUEST_ID_HEADER, Value, location, names};
+use crate::policy::cors::Sharing;
+use crate::policy::request::{Field, all};
+use crate::policy::site::Site;
+use crate::policy::{Admission, Refusal};
+
+/// The head of a site's answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The status.
+    pub status: u16,
+    /// The header fields, in the order they came.
+    pub fields: &'a [Field<'a>],
+}
+
+/// The answer that goes to the caller for one of the site's.
+///
+/// What frames it is the relay's: `set` never says it, `keep` never holds it.
+///
+/// # Errors
+/// [`Refusal::SiteInvalidAnswer`] for what may not be passed on at all: a protocol switch nobody
+/// asked for, a stack trace.
+pub fn down<'a>(
+    answer: &Answer<'a>,
+    admission: &'a Admission,
+    sharing: &'a Sharing,
+    request_id: &'a str,
+) -> Result<Edits<'a>, Refusal> {
+    let is_trace = |value: &[u8]| {
+        value
+            .get(..DREAM_EXCEPTION.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(DREAM_EXCEPTION))
+    };
+    if answer.status == 101 || all(answer.fields, "content-type").any(is_trace) {
+        return Err(Refusal::SiteInvalidAnswer);
+    }
+    let mut edits = Edits {
+        keep: Keep::default(),
+        set: Vec::with_capacity(8),
+    };
+    if withholds_body(admission) {
+        // Any header may hold what the body would.
+        edits.set.push(("Cache-Control", Value::Static("no-store")));
+    } else {
+        keep(answer, admission, &mut edits);
+        if !admission.route.is_for_browsers() {
+            keep_private(answer, &mut edits);
+        }
+    }
+    let kept = edits.keep;
+    share(sharing, values_kept(answer, kept, "vary"), &mut edits.set);
+    edits
+        .set
+        .push((REQUEST_ID_HEADER, Value::Bytes(request_id.as_bytes())));
+    Ok(edits)
+}
+
+/// Whether the body of the answer holds a credential that the route does not hand on.
+pub fn withholds_body(admission: &Admission) -> bool {
+    admission.mints && !admission.route.return_sessions
+}
+
+/// The media type of Dream's stack traces.
+const DREAM_EXCEPTION: &[u8] = b"application/x-dream-exception+xml";
+
+fn keep<'a>(answer: &Answer<'a>, admission: &'a Admission, edits: &mut Edits<'a>) {
+    let route = &*admission.route;
+    let nominated = Nominated::by(answer.fields);
+    for (index, field) in answer.fields.iter().enumerate() {
+        if !goes_down(field.name, answer.status)
+            || nominated.has(field.name)
+            || !may_be_read(field.value, &route.site)
+        {
+            continue;
+        }
+        let mapped = field
+            .is("location")
+            .then(|| location::within_api(field.value, &route.site.address))
+            .flatten();
+        match mapped {
+            None => edits.keep.insert(index),
+            Some(target) => {
+                let mount = route.mount.as_str().as_bytes();
+                edits.set.push(("Location", Value::Joined(mount, target)));
+            }
+        }
+    }
+}
+
+/// Adds `Cache-Control: private` to what is kept, unless that is as strict already. What is made for
+/// one user must not stand in a cache that others share (RFC 9111 section 5.2.2.7).
+fn keep_private(answer: &Answer<'_>, edits: &mut Edits<'_>) {
+    let mut is_private = false;
+    let mut keep = Keep::default();
+    for (index, field) in answer.fields.iter().enumerate() {
+        if !edits.keep.contains(index) {
+            continue;
+        }
+        if field.is("cache-control") {
+            // `private="field"` is about that field only.
+            is_private |=
+                super::lists(field.value, "private") | super::lists(field.value, "no-store");
+            if super::lists(field.value, "public") {
+                continue;
+            }
+        }
+        keep.insert(index);
+    }
+    edits.keep = keep;
+    if !is_private {
+        edits.set.push(("Cache-Control", Value::Static("private")));
+    }
+}
+
+fn goes_down(name: &[u8], status: u16) -> bool {
+    const CONTENT: &[u8] = b"content-";
+    let (start, rest) = name.split_at_checked(CONTENT.len()).unwrap_or_default();
+    let is_content = start.eq_ignore_ascii_case(CONTENT)
+        && !rest.is_empty()
+        && !rest.eq_ignore_ascii_case(b"length")
+        && rest
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    match status {
+        304 => names::DOWNWARD_OF_304.has(name),
+        // Without content there is nothing to say of it, but where it is.
+        204 if is_content => rest.eq_ignore_ascii_case(b"location"),
+        _ => is_content || names::DOWNWARD.has(name),
+    }
+}
+
+/// Whether a value may be shown to a caller: no control bytes, no credential. Bytes outside ASCII
+/// stay as they are: file names come so.
+fn may_be_read(value: &[u8], site: &Site) -> bool {
+    // To the end even where it could stop: so it looks at many bytes at once.
+    let is_text = !value.iter().fold(false, |odd, byte| {
+        odd | !matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+    });
+    is_text && !site.holds_token_key(value) && !names_a_session(value)
+}
+
+/// Whether a value sets or passes on the cookie of a session.
+fn names_a_session(value: &[u8]) -> bool {
+    const NAME: &[u8] = b"authtoken";
+    memchr::memchr_iter(b'=', value).any(|equals| {
+        equals
+            .checked_sub(NAME.len())
+            .is_some_and(|from| value[from..equals].eq_ignore_ascii_case(NAME))
+    })
+}
+
+fn values_kept<'a>(
+    answer: &Answer<'a>,
+    kept: Keep,
+    name: &'static str,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let fields = answer.fields.iter().enumerate();
+    fields
+        .filter(move |(index, field)| kept.contains(*index) && field.is(name))
+        .map(|(_, field)| field.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::tests::lines;
+    use super::*;
+    use crate::policy::Identity;
+    use crate::policy::method::EffectiveMethod;
+    use crate::policy::request::tests::fields;
+    use crate::policy::route::Route;
+    use crate::policy::tests::{BROWSER_KEY, TOKEN_KEY, route, widget};
+
+    fn admission(route: Route) -> Admission {
+        Admission {
+            route: Arc::new(route),
+            identity: Identity::Page,
+            method: EffectiveMethod::of(b"GET", None, None).unwrap(),
+            endpoint: "pages/*".into(),
+            target_from: 0,
+            mints: false,
+        }
+    }
+
+    /// What goes down on a route of pages, without what is set on every answer.
+    fn kept(status: u16, sent: &[(&str, &str)]) -> Result<Vec<String>, Refusal> {
+        let fields = fields(sent);
+        let answer = Answer {
+            status,
+            fields: &fields,
+        };
+        let admission = admission(widget());
+        let sharing = Sharing::default();
+        let edits = down(&answer, &admission, &sharing, "00ff")?;
+        let mut lines = lines(&fields, &edits);
+        assert_eq!(lines.pop().as_deref(), Some("X-Request-Id: 00ff"));
+        if lines.last().is_some_and(|line| line == "Vary: Origin") {
+            lines.pop();
+        }
+        Ok(lines)
+    }
+
+    fn check(sent: &[(&str, &str)], expected: &[&str]) {
+        assert_eq!(kept(200, sent).unwrap(), expected, "{sent:?}");
+    }
+
+    #[test]
+    fn sessions_and_software_go_down_to_nobody() {
+        for name in [
+            "Set-Cookie",
+            "Set-Cookie2",
+            "WWW-Authenticate",
+            "X-Deki-Token",
+            "X_Deki_Session",
+            "X.Deki.Session",
+            "X-Authtoken",
+            "X-Deki-Site",
+            "X-Dream-Transport",
+            "X-Data-Stats",
+            "X-Deki-DB-Calls",
+            "X-Amzn-Oidc-Identity",
+            "P3P",
+            "Server",
+            "X-Powered-By",
+            "Access-Control-Allow-Origin",
+            "Keep-Alive",
+            "Proxy-Authenticate",
+            "Upgrade",
+            "Trailer",
+            "TE",
+            "Connection",
+            "Alt-Svc",
+            "X-Request-Id",
+            "X-Countersign-Refusal",
+            "Content-Length",
+            "content_length",
+            "Content-",
+            "Transfer-Encoding",
+            "Refresh",
+            "X-Anything",
+        ] {
+            check(&[(name, "x")], &[]);
+        }
+    }
+
+    #[test]
+    fn what_callers_need_stays() {
+        for name in [
+            "Content-Type",
+            "content-disposition",
+            "Content-Encoding",
+            "Content-Range",
+            "Content-Security-Policy",
+            "ETag",
+            "Last-Modified",
+            "Date",
+            "Expires",
+            "Age",
+            "Cache-Control",
+            "Accept-Ranges",
+            "Allow",
+            "Retry-After",
+            "Location",
+            "Via",
+            "X-Content-Type-Options",
+            "Referrer-Policy",
+            "X-Deki-Session",
+        ] {
+            check(&[(name, "x")], &[&format!("{name}: x")]);
+        }
+        let name = "Content-Disposition: attachment; filename=J\u{f6}rg";
+        check(&[("Content-Disposition", &name[21..])], &[name]);
+        check(&[("Vary", "Accept, Origin")], &["Vary: Accept, Origin"]);
+    }
+
+    #[test]
+    fn what_connection_names_goes() {
+        let sent = [
+            ("Connection", "close, ETag,Content-Type"),
+            ("ETag", "1"),
+            ("content-type", "x"),
+            ("Date", "2"),
+        ];
+        check(&sent, &["Date: 2"]);
+    }
+
+    #[test]
+    fn values_that_hold_a_credential_go() {
+        for value in [
+            TOKEN_KEY,
+            BROWSER_KEY,
+            &format!("\"tkn_{TOKEN_KEY}_1_=x_00\""),
+            &format!("https://files.example/x?{BROWSER_KEY}"),
+            "authtoken=1",
+            "x; AuthToken=\"1\"",
+            "a\u{0}b",
+            "a\u{7f}",
+            "a\nb",
+        ] {
+            check(
+                &[("ETag", value), ("Location", value), ("Content-X", value)],
+                &[],
+            );
+        }
+        for value in [
+            "authtoken",
+            "token=authtoken",
+            "=",
+            "uthtoken=1",
+            &TOKEN_KEY[1..],
+        ] {
+            check(&[("ETag", value)], &[&format!("ETag: {value}")]);
+        }
+        let ours = format!("https://acme.mindtouch.us/@api/deki/x?authtoken={TOKEN_KEY}");
+        check(&[("Location", &ours)], &[]);
+    }
+
+    #[test]
+    fn locations_lead_through_the_gateway() {
+        let mapped = |location: &str, expected: &str| {
+            check(
+                &[("Location", location)],
+                &[&format!("Location: {expected}")],
+            );
+        };
+        mapped(
+            "https://acme.mindtouch.us/@api/deki/pages/2?x=1",
+            "/widget/@api/deki/pages/2?x=1",
+        );
+        mapped(
+            "/@api/deki/pages/=Caf\u{e9}",
+            "/widget/@api/deki/pages/=Caf\u{e9}",
+        );
+        mapped(
+            "https://files.mtstatic.com/1?S=x",
+            "https://files.mtstatic.com/1?S=x",
+        );
+    }
+
+    #[test]
+    fn answers_without_content() {
+        let sent = [
+            ("Content-Type", "x"),
+            ("Content-Encoding", "gzip"),
+            ("Content-Location", "/x"),
+            ("ETag", "1"),
+            ("Last-Modified", "2"),
+            ("Retry-After", "3"),
+        ];
+        let lines = kept(204, &sent).unwrap();
+        assert_eq!(
+            lines,
+            [
+                "Content-Location: /x",
+                "ETag: 1",
+                "Last-Modified: 2",
+                "Retry-After: 3"
+            ]
+        );
+        let lines = kept(304, &sent).unwrap();
+        assert_eq!(
+            lines,
+            ["Content-Location: /x", "ETag: 1", "Last-Modified: 2"]
+        );
+    }
+
+    #[test]
+    fn what_may_not_be_passed_on() {
+        let invalid = Err(Refusal::SiteInvalidAnswer);
+        assert_eq!(kept(101, &[]), invalid);
+        let trace = (
+            "Content-Type",
+            "Application/X-Dream-Exception+XML; charset=utf-8",
+        );
+        assert_eq!(kept(500, &[trace]), invalid);
+        let plain = ("Content-Type", "text/xml");
+        assert_eq!(kept(200, &[plain, trace]), invalid);
+        assert!(kept(500, &[plain]).is_ok());
+    }
+
+    #[test]
+    fn answers_to_a_user_are_private() {
+        let check = |sent: &[(&str, &str)], expected: &[&str]| {
+            let fields = fields(sent);
+            let answer = Answer {
+                status: 200,
+                fields: &fields,
+            };
+            let admission = admission(route("crm", "/crm"));
+            let sharing = Sharing::default();
+            let edits = down(&answer, &admission, &sharing, "00ff").unwrap();
+            let mut lines = lines(&fields, &edits);
+            lines.retain(|line| line.starts_with("Cache-Control"));
+            assert_eq!(lines, expected, "{sent:?}");
+        };
+        check(&[], &["Cache-Control: private"]);
+        for value in ["private", "max-age=0, Private", "no-store"] {
+            check(
+                &[("Cache-Control", value)],
+                &[&format!("Cache-Control: {value}")],
+            );
+        }
+        check(
+            &[("Cache-Control", "max-age=60")],
+            &["Cache-Control: max-age=60", "Cache-Control: private"],
+        );
+        check(
+            &[("Cache-Control", "public, max-age=60")],
+            &["Cache-Control: private"],
+        );
+        let one_field = "private=\"x\"";
+        check(
+            &[("Cache-Control", one_field)],
+            &[
+                &format!("Cache-Control: {one_field}"),
+                "Cache-Control: private",
+            ],
+        );
+    }
+
+    #[test]
+    fn bodies_that_hold_a_credential_are_withheld() {
+        let fields = fields(&[
+            ("Content-Type", "text/plain"),
+            ("X-Deki-Session", "x"),
+            ("Location", "/@api/deki/x"),
+        ]);
+        let answer = Answer {
+            status: 200,
+            fields: &fields,
+        };
+        let mut admission = admission(route("crm", "/crm"));
+        admission.mints = true;
+        let sharing = Sharing {
+            origin: Some("https://app.example.com".into()),
+            with_credentials: false,
+        };
+        assert!(withholds_body(&admission));
+        let edits = down(&answer, &admission, &sharing, "00ff").unwrap();
+        let lines = lines(&fields, &edits);
+        assert_eq!(lines[0], "Cache-Control: no-store");
+        assert_eq!(
+            lines[1],
+            "Access-Control-Allow-Origin: https://app.example.com"
+        );
+        assert_eq!(lines[3..], ["Vary: Origin", "X-Request-Id: 00ff"]);
+        let mut open = route("crm", "/crm");
+        open.return_sessions = true;
+        admission.route = Arc::new(open);
+        assert!(!withholds_body(&admission));
+    }
+}

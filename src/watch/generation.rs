@@ -1,0 +1,91 @@
+//! A policy and all that belongs to it: what is learnt of its sites, what its callers use. Swapped
+//! whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::breaker::Breaker;
+use super::budget::Budgets;
+use super::names::Addresses;
+use crate::policy::Policy;
+use crate::policy::limit::RequestLimits;
+use crate::policy::site::Site;
+
+/// What requests live under from their beginning to their end.
+#[derive(Debug)]
+pub struct Generation {
+    /// The rules.
+    pub policy: Policy,
+    /// What callers and pages use.
+    pub budgets: Budgets,
+    sites: HashMap<Arc<str>, Arc<Watched>>,
+}
+
+/// What is learnt of one site.
+#[derive(Debug)]
+pub struct Watched {
+    /// Which site it is, at this address and vouched for by these authorities; no two share one.
+    pub id: u64,
+    /// Where its name leads.
+    pub addresses: Arc<Addresses>,
+    /// Whether it is being left alone.
+    pub breaker: Arc<Breaker>,
+}
+
+impl Generation {
+    /// Nothing learnt yet.
+    pub fn new(
+        policy: Policy,
+        callers: &[(Arc<str>, RequestLimits)],
+        origins: RequestLimits,
+    ) -> Self {
+        let sites = policy
+            .routes()
+            .zip(0..)
+            .map(|(route, id)| (Arc::clone(&route.site.name), Watched::new(&route.site, id)))
+            .collect();
+        Self {
+            policy,
+            budgets: Budgets::new(callers, origins),
+            sites,
+        }
+    }
+
+    /// What is learnt of a site; `None` for a site that no route leads to.
+    pub fn site(&self, site: &Site) -> Option<&Arc<Watched>> {
+        self.sites.get(&site.name)
+    }
+
+    /// Every site that is watched, by name.
+    pub fn sites(&self) -> impl Iterator<Item = (&str, &Arc<Watched>)> {
+        self.sites.iter().map(|(name, watched)| (&**name, watched))
+    }
+}
+
+impl Watched {
+    fn new(site: &Site, id: u64) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            addresses: Arc::new(Addresses::new(&site.address.host, site.address.port)),
+            breaker: Arc::default(),
+        })
+    }
+}
+
+/// The program's one mutable cell: which generation new requests live under.
+#[derive(Debug)]
+pub struct Live(ArcSwap<Generation>);
+
+impl Live {
+    /// A cell with a first generation.
+    pub fn new(generation: Generation) -> Self {
+        Self(ArcSwap::from_pointee(generation))
+    }
+
+    /// The generation in force now.
+    pub fn pin(&self) -> Arc<Generation> {
+        self.0.load_full()
+    }
+}

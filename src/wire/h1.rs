@@ -1,0 +1,415 @@
+//! A caller on HTTP/1.1 or HTTP/1.0: heads in, answers out, one exchange after the other.
+
+use std::io;
+use std::net::IpAddr;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::clock::{self, Alarm};
+use super::connection::{Connection, Torn};
+use super::framing::{self, Decoder, Encoder};
+use super::head::{Finder, HeadFault, RequestHead};
+use super::{Announced, Departure, Downstream, Outgoing};
+use crate::policy::limit::ConnectionLimits;
+use crate::policy::request::{Body, Request, Version};
+
+/// Bytes of further requests that are read while one is under way.
+const PIPELINED_BYTES_MAX: usize = 16 * 1024;
+
+/// How much of a request that was refused is read and thrown away, so that the refusal reaches a
+/// caller that is still sending.
+const DRAINED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// A connection of a caller.
+#[derive(Debug)]
+pub(crate) struct H1<S> {
+    connection: Connection<S>,
+    alarm: Alarm,
+    peer: IpAddr,
+    finder: Finder,
+    /// Where the present request's head begins and ends in what is unread.
+    head: Option<(usize, usize)>,
+    message: Message,
+    decoder: Decoder,
+    encoder: Encoder,
+    /// When the present head's first byte came, or when the connection fell idle.
+    since: Instant,
+}
+
+/// What the present request's head says of the connection and of the answer.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    version: Version,
+    is_head: bool,
+    /// Whether another request may follow.
+    keeps: bool,
+    /// Whether the caller waits to be told to send its body.
+    expects: bool,
+    /// Whether the body, chunked, has turned out to have no byte.
+    is_empty: bool,
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        Self {
+            version: Version::Http11,
+            is_head: false,
+            keeps: false,
+            expects: false,
+            is_empty: false,
+        }
+    }
+}
+
+/// What comes next on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A request, whose head is whole.
+    Request,
+    /// Nothing: the caller has closed, or said nothing for too long.
+    Nothing,
+    /// Something that is no request.
+    Fault(HeadFault),
+    /// A head that takes too long.
+    Slow,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
+    /// A connection that has just been accepted.
+    pub(crate) fn new(io: S, peer: IpAddr) -> Self {
+        Self {
+            connection: Connection::new(io),
+            alarm: Alarm::default(),
+            peer,
+            finder: Finder::default(),
+            head: None,
+            message: Message::default(),
+            decoder: Decoder::none(),
+            encoder: Encoder::Plain,
+            since: Instant::now(),
+        }
+    }
+
+    /// Where it comes from.
+    pub(crate) fn peer_address(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// The bytes a connection begins with, looked at before it is known to speak this protocol.
+    pub(crate) fn preface(&mut self) -> &mut Connection<S> {
+        &mut self.connection
+    }
+
+    /// The connection, for another protocol.
+    pub(crate) fn into_connection(self) -> Connection<S> {
+        self.connection
+    }
+
+    /// Waits for the next request's head.
+    pub(crate) fn poll_next(
+        &mut self,
+        limits: &ConnectionLimits,
+        cx: &mut Context<'_>,
+    ) -> Poll<Next> {
+        loop {
+            let unread = self.connection.unread();
+            let has_begun = !unread.is_empty();
+            if has_begun {
+                match self.finder.find(unread) {
+                    Ok(Some(head)) => {
+                        self.head = Some(head);
+                        return Poll::Ready(Next::Request);
+                    }
+                    Ok(None) => {}
+                    Err(fault) => {
+                        self.message.is_head = is_head(unread);
+                        return Poll::Ready(Next::Fault(fault));
+                    }
+                }
+            }
+            match self.connection.poll_fill(cx) {
+                Poll::Ready(Ok(0)) if has_begun => {
+                    return Poll::Ready(Next::Fault(HeadFault::Malformed));
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Nothing),
+                Poll::Ready(Ok(_)) if !has_begun => self.since = Instant::now(),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    let patience = if has_begun {
+                        limits.header_timeout
+                    } else {
+                        limits.idle_timeout
+                    };
+                    ready!(self.alarm.poll(self.since + patience, cx));
+                    return Poll::Ready(if has_begun { Next::Slow } else { Next::Nothing });
+                }
+            }
+        }
+    }
+
+    /// Whether another request may follow, now that an exchange has ended; the buffers are given
+    /// back if none is there yet.
+    pub(crate) fn may_go_on(&mut self) -> bool {
+        let goes_on = self.message.keeps && self.decoder.is_done() && self.head.is_none();
+        self.finder = Finder::default();
+        self.message = Message::default();
+        self.since = Instant::now();
+        self.connection.release();
+        goes_on
+    }
+
+    /// Reads on in a body that nobody wants, for as long as that is worth it: until it is over, or,
+    /// if nothing more is to be said, until the caller hangs up.
+    pub(crate) fn poll_drain(&mut self, drain: &mut Drain, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.message.keeps {
+            // The caller should see the end of the answer before it sees the end of the connection.
+            drop(self.connection.poll_shutdown(cx));
+        }
+        loop {
+            if self.message.keeps {
+                match self.connection.poll_payload(&mut self.decoder, cx) {
+                    Poll::Ready(Ok(true)) => {
+                        let count = self.connection.payload().len();
+                        self.connection.consume(count);
+                        drain.bytes += count as u64;
+                    }
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            } else {
+                let unread = self.connection.unread().len();
+                self.connection.skip(unread);
+                match self.connection.poll_fill(cx) {
+                    Poll::Ready(Ok(count)) if count > 0 => drain.bytes += count as u64,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            if drain.bytes > DRAINED_BYTES_MAX {
+                return Poll::Ready(());
+            }
+        }
+        self.alarm.poll(drain.until, cx)
+    }
+
+    /// Whether something of the request is still unread.
+    pub(crate) fn has_rest(&self) -> bool {
+        !self.decoder.is_done()
+    }
+}
+
+/// Whether what may be no request at all asks for a head only: a refusal's body would then be taken
+/// for the next answer.
+fn is_head(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HEAD ")
+}
+
+/// How far a drain came.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    bytes: u64,
+    until: Instant,
+}
+
+impl Drain {
+    /// A drain that takes this long at most.
+    pub(crate) fn lasting(time: Duration) -> Self {
+        Self {
+            bytes: 0,
+            until: Instant::now() + time,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
+    fn with_request<R>(&mut self, judge: impl FnOnce(Result<&Request<'_>, HeadFault>) -> R) -> R {
+        let Some((start, end)) = self.head else {
+            return judge(Err(HeadFault::Malformed));
+        };
+        let bytes = &self.connection.unread()[start..end];
+        self.message.is_head = is_head(bytes);
+        let head = match RequestHead::parse(bytes) {
+            Ok(head) => head,
+            Err(fault) => return judge(Err(fault)),
+        };
+        let body = match framing::of_request(head.version, &head.fields) {
+            Ok(_) if self.message.is_empty => Body::None,
+            Ok(body) => body,
+            Err(_) => return judge(Err(HeadFault::Malformed)),
+        };
+        let request = Request {
+            method: head.method,
+            target: head.target,
+            authority: None,
+            fields: &head.fields,
+            version: head.version,
+            body,
+            peer: self.peer,
+            at: clock::now(),
+        };
+        let names = |option: &str| {
+            let options = request.all("connection");
+            options
+                .flat_map(|value| value.split(|byte| *byte == b','))
+                .any(|token| token.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+        };
+        let is_11 = head.version == Version::Http11;
+        self.message = Message {
+            version: head.version,
+            is_head: head.method == b"HEAD",
+            keeps: !names("close") && (is_11 || names("keep-alive")),
+            expects: is_11 && body != Body::None && request.all("expect").next().is_some(),
+            is_empty: false,
+        };
+        self.decoder = match body {
+            Body::None => Decoder::none(),
+            Body::Length(length) => Decoder::length(length),
+            Body::Unknown => Decoder::chunked(),
+        };
+        judge(Ok(&request))
+    }
+
+    fn poll_is_empty(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Torn>> {
+        let (start, end) = self.head.unwrap_or_default();
+        loop {
+            let mut decoder = Decoder::chunked();
+            let mut rest = self.connection.unread()[end..].to_vec();
+            let decoded = decoder.decode(&mut rest)?;
+            if decoded.payload > 0 || rest.len() > PIPELINED_BYTES_MAX {
+                return Poll::Ready(Ok(false));
+            }
+            if decoder.is_done() {
+                self.message.is_empty = true;
+                self.head = Some((start, end + decoded.consumed));
+                return Poll::Ready(Ok(true));
+            }
+            if ready!(self.connection.poll_fill(cx)).map_err(|_| Torn::Lost)? == 0 {
+                return Poll::Ready(Err(Torn::Ended));
+            }
+        }
+    }
+
+    fn open_body(&mut self) {
+        if let Some((_, end)) = self.head.take() {
+            self.connection.skip(end);
+        }
+    }
+
+    fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Torn>> {
+        let polled = self.connection.poll_payload(&mut self.decoder, cx);
+        if let Poll::Ready(Ok(true)) = polled {
+            // Whoever sends does not wait to be told.
+            self.message.expects = false;
+        }
+        polled
+    }
+
+    fn payload(&self) -> &[u8] {
+        self.connection.payload()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.connection.consume(count);
+    }
+
+    fn is_body_done(&self) -> bool {
+        self.decoder.is_done() && self.connection.payload().is_empty()
+    }
+
+    fn expects(&self) -> bool {
+        self.message.expects
+    }
+
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.message.expects) {
+            let queue = self.connection.queue();
+            queue.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+    }
+
+    fn begin(&mut self, head: &Outgoing<'_>) {
+        let message = &mut self.message;
+        // A caller that waits may send its body or not: where the next request begins is unknown.
+        message.keeps &= head.keeps && !message.expects;
+        let queue = self.connection.queue();
+        queue.reserve(1024);
+        head.write_status_line(queue);
+        head.write_fields(queue);
+        let is_old = message.version == Version::Http10;
+        self.encoder = Encoder::Plain;
+        match head.body {
+            Announced::Nothing => {}
+            Announced::Length(length) => {
+                queue.extend_from_slice(b"Content-Length: ");
+                super::write_decimal(queue, length);
+                queue.extend_from_slice(b"\r\n");
+            }
+            Announced::Unknown if message.is_head => {}
+            Announced::Unknown if is_old => message.keeps = false,
+            Announced::Unknown => {
+                queue.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                self.encoder = Encoder::CHUNKED;
+            }
+        }
+        match (message.keeps, is_old) {
+            (false, _) => queue.extend_from_slice(b"Connection: close\r\n"),
+            (true, true) => queue.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (true, false) => {}
+        }
+        queue.extend_from_slice(b"\r\n");
+    }
+
+    fn poll_send(&mut self, payload: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.connection.poll_body(&mut self.encoder, payload, cx)
+    }
+
+    fn finish(&mut self) {
+        let ending = self.encoder.ending();
+        self.connection.queue().extend_from_slice(ending);
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.poll_flush(cx)
+    }
+
+    fn has_queued(&self) -> bool {
+        self.connection.has_queued()
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+        while !self.connection.is_ended() && self.connection.unread().len() < PIPELINED_BYTES_MAX {
+            match ready!(self.connection.poll_fill(cx)) {
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(Departure::Gone),
+            }
+        }
+        if self.connection.is_ended() {
+            self.message.keeps &= !self.connection.unread().is_empty();
+            return Poll::Ready(Departure::HalfClosed);
+        }
+        Poll::Pending
+    }
+
+    fn give_up(&mut self) {
+        self.message.keeps = false;
+    }
+
+    fn taken(&self) -> u64 {
+        self.connection.taken()
+    }
+
+    fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    fn alarm(&mut self) -> &mut Alarm {
+        &mut self.alarm
+    }
+
+    fn is_head(&self) -> bool {
+        self.message.is_head
+    }
+}
