@@ -15,8 +15,8 @@ RUN command -v cmake && command -v cc \
 WORKDIR /build
 # The dependencies alone: this layer is kept as long as they stay the same.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches \
-    && echo 'fn main() {}' | tee src/main.rs benches/core.rs > benches/end_to_end.rs \
+RUN mkdir -p src benches/compare \
+    && echo 'fn main() {}' | tee src/main.rs benches/core.rs benches/compare/main.rs > benches/end_to_end.rs \
     && touch src/lib.rs \
     && cargo build --release --locked \
     && rm -r src benches
