@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::Outcome;
@@ -58,6 +58,17 @@ struct Wire {
 impl Wire {
     async fn open(to: SocketAddr) -> Outcome<Self> {
         Self::with_buffer(to, 16 * 1024).await
+    }
+
+    /// From an address that no other connection had for a while. Between two addresses there are ports for a second or
+    /// so: after that, a connection would wait until the proxy has forgotten an older one.
+    async fn open_from(from: [u8; 4], to: SocketAddr) -> Outcome<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        let buffer = vec![0; 16 * 1024];
+        Ok(Self { stream, buffer })
     }
 
     async fn with_buffer(to: SocketAddr, bytes: usize) -> Outcome<Self> {
@@ -172,10 +183,15 @@ async fn asking(
         ""
     };
     let request = request(number, "GET", traffic.target, extra);
+    let (network, mut machine) = (u8::try_from(number % 250)?, 0);
     let mut kept = None;
     while !over.load(Ordering::Relaxed) {
         let mut wire = match kept.take() {
             Some(wire) => wire,
+            None if traffic.fresh => {
+                machine = machine % 250 + 1;
+                Wire::open_from([127, 1, network, machine], to).await?
+            }
             None => Wire::open(to).await?,
         };
         wire.ask(&request).await?;

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
 
 fn compare() -> Outcome<()> {
     let extent = measure::Extent::from_environment()?;
+    process::warn_if_busy();
     process::pin_this_one()?;
     drop(rlimit::increase_nofile_limit(20_000));
     let site = site::Site::start()?;

@@ -89,7 +89,7 @@ impl Target<'_> {
 
     fn complete<T>(&self, outcome: Outcome<T>) -> Outcome<T> {
         match self.proxy {
-            None => outcome,
+            None => outcome.map_err(|error| format!("direct: {error}").into()),
             Some(proxy) => {
                 let value = outcome.map_err(|error| proxy.complaint(error))?;
                 proxy.empty_log()?;

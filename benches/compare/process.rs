@@ -226,17 +226,28 @@ impl Drop for Proxy {
     }
 }
 
-/// Puts this process and every thread it will have on the core of the load.
+/// Puts this process, every thread and every child it will have on the core of the load.
 pub(crate) fn pin_this_one() -> Outcome<()> {
     let pinned = Command::new("taskset")
         .args(["-cp", LOAD_CORE, &std::process::id().to_string()])
         .stdout(Stdio::null())
         .status()
         .map_err(|error| format!("taskset cannot be run: {error}"))?;
-    if pinned.success() {
-        Ok(())
-    } else {
-        Err("two cores are needed: one for the proxy, one for the load".into())
+    if !pinned.success() {
+        return Err("two cores are needed: one for the proxy, one for the load".into());
+    }
+    Ok(())
+}
+
+/// Says so if the machine has something else to do.
+pub(crate) fn warn_if_busy() {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let running = load.split(' ').next().and_then(|load| load.parse().ok());
+    if running.is_some_and(|running: f64| running > 1.0) {
+        eprintln!(
+            "the machine is busy (load {load}): latency will be wrong, ratios rough",
+            load = load.trim_end()
+        );
     }
 }
 
