@@ -16,8 +16,8 @@ WORKDIR /build
 # The dependencies alone: this layer is kept as long as they stay the same.
 COPY Cargo.toml Cargo.lock ./
 COPY emulator/Cargo.toml emulator/
-RUN mkdir src benches emulator/src \
-    && echo 'fn main() {}' | tee src/main.rs benches/core.rs > benches/end_to_end.rs \
+RUN mkdir -p src benches/compare emulator/src \
+    && echo 'fn main() {}' | tee src/main.rs benches/core.rs benches/compare/main.rs > benches/end_to_end.rs \
     && touch src/lib.rs emulator/src/lib.rs \
     && cargo build --release --locked \
     && rm -r src benches emulator/src

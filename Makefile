@@ -2,10 +2,10 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-.PHONY: help demo test check bench audit browser prerequisites rust
+.PHONY: help demo test check bench bench-compare audit browser prerequisites rivals rust
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: prerequisites ## an emulated site, the gateway, and a dozen calls with what came of each
 	@$(CARGO) build --locked
@@ -22,6 +22,9 @@ check: prerequisites ## format, lints, documentation, and that the benches build
 
 bench: prerequisites ## measure: the core by itself, then the gateway against a direct connection
 	$(CARGO) bench --locked
+
+bench-compare: prerequisites rivals ## measure side by side with HAProxy and nginx + Lua; ROUNDS=9 is steadier, QUICK=1 only tries it
+	@$(CARGO) bench --locked --bench compare -- side-by-side
 
 audit: ## advisories, licences and sources of the dependencies; needs the network
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
@@ -46,6 +49,17 @@ browser:
 	php -r 'exit(function_exists("curl_init") ? 0 : 1);' 2>/dev/null || missing="$$missing php-cli php-curl"; \
 	command -v chromedriver >/dev/null || missing="$$missing chromium chromium-driver"; \
 	.ci/install "$$missing" optional
+
+# What the gateway is compared with, and what counts instructions and system calls.
+rivals:
+	@missing=""; \
+	haproxy -v >/dev/null 2>&1 || missing="$$missing haproxy"; \
+	nginx -v 2>/dev/null || missing="$$missing nginx"; \
+	[ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || missing="$$missing libnginx-mod-http-lua"; \
+	valgrind --version >/dev/null 2>&1 || missing="$$missing valgrind"; \
+	strace -V >/dev/null 2>&1 || missing="$$missing strace"; \
+	taskset -V >/dev/null 2>&1 || missing="$$missing util-linux"; \
+	.ci/install "$$missing" required
 
 rust:
 	@command -v $(CARGO) >/dev/null || { \

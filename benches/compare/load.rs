@@ -1,0 +1,368 @@
+//! The callers: as fast as answers come, or at a constant rate whether they come or not. Only to this machine.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::Outcome;
+use crate::scene::{CALLERS, Caller};
+use crate::site::{LARGE_BYTES, PAGE, PIECE, UPLOAD, head_end, header};
+
+/// What is asked for, and over how many connections.
+#[derive(Clone, Copy)]
+pub(crate) struct Traffic {
+    pub(crate) target: &'static str,
+    pub(crate) connections: usize,
+    /// A connection for each request.
+    pub(crate) fresh: bool,
+}
+
+/// How long it goes on, before it is measured and while it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) warming: Duration,
+    pub(crate) measured: Duration,
+}
+
+/// What came of some requests.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) requests: u64,
+    pub(crate) elapsed: Duration,
+    pub(crate) cpu: Duration,
+}
+
+/// A request as a CRM sends it, with some that has to be stripped.
+fn request(caller: usize, method: &str, target: &str, extra: &str) -> Vec<u8> {
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: gateway.example.com\r\nUser-Agent: crm-connector/4.2 (bench)\r\n\
+         Accept: application/json\r\nAccept-Language: en\r\nX-Api-Key: {}\r\nCookie: authtoken=7_638412_00ff\r\n\
+         X-Forwarded-For: 192.0.2.7\r\nX-Correlation-Id: 0af7651916cd43dd\r\n{extra}\r\n",
+        Caller::of(caller).key
+    )
+    .into_bytes()
+}
+
+/// A connection, and what was read of it.
+struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Wire {
+    async fn open(to: SocketAddr) -> Outcome<Self> {
+        Self::with_buffer(to, 16 * 1024).await
+    }
+
+    /// From an address that no other connection had for a while. Between two addresses there are ports for a second or
+    /// so: after that, a connection would wait until the proxy has forgotten an older one.
+    async fn open_from(from: [u8; 4], to: SocketAddr) -> Outcome<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        let buffer = vec![0; 16 * 1024];
+        Ok(Self { stream, buffer })
+    }
+
+    async fn with_buffer(to: SocketAddr, bytes: usize) -> Outcome<Self> {
+        let stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        let buffer = vec![0; bytes];
+        Ok(Self { stream, buffer })
+    }
+
+    async fn ask(&mut self, request: &[u8]) -> Outcome<()> {
+        self.stream.write_all(request).await?;
+        self.answer().await
+    }
+
+    /// Reads a good answer to its end.
+    async fn answer(&mut self) -> Outcome<()> {
+        let mut filled = 0;
+        let end = loop {
+            match self.stream.read(&mut self.buffer[filled..]).await? {
+                0 => return Err("no answer".into()),
+                count => filled += count,
+            }
+            if let Some(end) = head_end(&self.buffer[..filled]) {
+                break end;
+            }
+        };
+        let mut left = body_length(&self.buffer[..end])? - (filled - end);
+        while left > 0 {
+            match self.stream.read(&mut self.buffer).await? {
+                0 => return Err("an answer breaks off".into()),
+                count => left -= count,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The length of a good answer's body.
+fn body_length(head: &[u8]) -> Outcome<usize> {
+    let head = std::str::from_utf8(head)?;
+    if !head.starts_with("HTTP/1.1 200") {
+        return Err(head.lines().next().unwrap_or_default().into());
+    }
+    Ok(header(head, "content-length")
+        .ok_or("an answer without a length")?
+        .parse()?)
+}
+
+/// A runtime on this thread, which is on the core of the load.
+pub(crate) fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
+}
+
+/// Each connection asks again as soon as it is answered.
+pub(crate) async fn closed(
+    to: SocketAddr,
+    traffic: Traffic,
+    span: Span,
+    cpu: impl Fn() -> Outcome<Duration>,
+) -> Outcome<Sample> {
+    let done = Arc::new(AtomicU64::new(0));
+    let over = Arc::new(AtomicBool::new(false));
+    let mut running = JoinSet::new();
+    for number in 0..traffic.connections {
+        running.spawn(asking(
+            to,
+            traffic,
+            number,
+            Arc::clone(&done),
+            Arc::clone(&over),
+        ));
+    }
+    let measured = async {
+        tokio::time::sleep(span.warming).await;
+        let (started, before, cpu_before) = (Instant::now(), done.load(Ordering::Relaxed), cpu()?);
+        tokio::time::sleep(span.measured).await;
+        let sample = Sample {
+            requests: done.load(Ordering::Relaxed) - before,
+            elapsed: started.elapsed(),
+            cpu: cpu()? - cpu_before,
+        };
+        over.store(true, Ordering::Relaxed);
+        Outcome::Ok(sample)
+    };
+    let sample = measured.await?;
+    tokio::time::timeout(Duration::from_secs(30), finish(running)).await??;
+    if sample.requests == 0 {
+        return Err("no request was answered".into());
+    }
+    Ok(sample)
+}
+
+async fn finish(mut running: JoinSet<Outcome<()>>) -> Outcome<()> {
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+async fn asking(
+    to: SocketAddr,
+    traffic: Traffic,
+    number: usize,
+    done: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+) -> Outcome<()> {
+    let extra = if traffic.fresh {
+        "Connection: close\r\n"
+    } else {
+        ""
+    };
+    let request = request(number, "GET", traffic.target, extra);
+    let (network, mut machine) = (u8::try_from(number % 250)?, 0);
+    let mut kept = None;
+    while !over.load(Ordering::Relaxed) {
+        let mut wire = match kept.take() {
+            Some(wire) => wire,
+            None if traffic.fresh => {
+                machine = machine % 250 + 1;
+                Wire::open_from([127, 1, network, machine], to).await?
+            }
+            None => Wire::open(to).await?,
+        };
+        wire.ask(&request).await?;
+        done.fetch_add(1, Ordering::Relaxed);
+        if traffic.fresh {
+            // Whoever closes first keeps the port; it should be them.
+            while wire.stream.read(&mut wire.buffer).await? > 0 {}
+        } else {
+            kept = Some(wire);
+        }
+    }
+    Ok(())
+}
+
+/// So many requests, evenly over so many connections.
+pub(crate) async fn counted(to: SocketAddr, connections: usize, requests: usize) -> Outcome<()> {
+    let mut running = JoinSet::new();
+    for number in 0..connections {
+        running.spawn(async move {
+            let request = request(number, "GET", PAGE, "");
+            let mut wire = Wire::open(to).await?;
+            for _ in 0..requests / connections {
+                wire.ask(&request).await?;
+            }
+            Ok(())
+        });
+    }
+    tokio::time::timeout(Duration::from_secs(300), finish(running)).await?
+}
+
+/// Which way large bodies go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Down(&'static str),
+    Up,
+}
+
+/// So many large bodies, one after the other on one connection.
+pub(crate) async fn bodies(
+    to: SocketAddr,
+    way: Way,
+    count: u64,
+    cpu: impl Fn() -> Outcome<Duration>,
+) -> Outcome<Sample> {
+    let mut wire = Wire::with_buffer(to, 256 * 1024).await?;
+    let (started, cpu_before) = (Instant::now(), cpu()?);
+    for number in 0..count {
+        let caller = usize::try_from(number)?;
+        match way {
+            Way::Down(target) => wire.ask(&request(caller, "GET", target, "")).await?,
+            Way::Up => {
+                let length = format!("Content-Length: {LARGE_BYTES}\r\n");
+                wire.stream
+                    .write_all(&request(caller, "PUT", UPLOAD, &length))
+                    .await?;
+                for _ in 0..LARGE_BYTES / PIECE.len() {
+                    wire.stream.write_all(&PIECE).await?;
+                }
+                wire.answer().await?;
+            }
+        }
+    }
+    Ok(Sample {
+        requests: count,
+        elapsed: started.elapsed(),
+        cpu: cpu()? - cpu_before,
+    })
+}
+
+/// Every caller once, each on a connection of its own, one after the other.
+pub(crate) async fn everyone(to: SocketAddr) -> Outcome<()> {
+    for number in 0..CALLERS {
+        Wire::open(to)
+            .await?
+            .ask(&request(number, "GET", PAGE, ""))
+            .await?;
+    }
+    Ok(())
+}
+
+/// So many connections that were used one after the other, and now are idle.
+pub(crate) async fn idle(to: SocketAddr, count: usize) -> Outcome<Vec<TcpStream>> {
+    let mut held = Vec::with_capacity(count);
+    for number in 0..count {
+        let mut wire = Wire::open(to).await?;
+        wire.ask(&request(number, "GET", PAGE, "")).await?;
+        held.push(wire.stream);
+    }
+    Ok(held)
+}
+
+/// So many connections that ask for a large body and read nothing of it.
+pub(crate) async fn stalled(to: SocketAddr, target: &str, count: usize) -> Outcome<Vec<TcpStream>> {
+    let mut held = Vec::with_capacity(count);
+    for number in 0..count {
+        let mut stream = TcpStream::connect(to).await?;
+        stream
+            .write_all(&request(number, "GET", target, ""))
+            .await?;
+        held.push(stream);
+    }
+    Ok(held)
+}
+
+/// Times of requests that are sent at a constant rate, in order of length.
+///
+/// Threads take turns, each with a connection and a timetable of its own, so that a late answer holds up nobody else. A
+/// time runs from when its request was due, if the answer before it was late, else from when it was sent: a thread
+/// that oversleeps is no fault of the proxy.
+pub(crate) fn steady(to: SocketAddr, per_second: u32, span: Span) -> Outcome<Vec<Duration>> {
+    const THREADS: u32 = 32;
+    let each = Duration::from_secs(THREADS.into()) / per_second;
+    let start = Instant::now() + Duration::from_millis(20);
+    let threads: Vec<_> = (0..THREADS)
+        .map(|number| {
+            std::thread::spawn(move || {
+                on_time(to, start + each * number / THREADS, each, span, number)
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for thread in threads {
+        times.extend(thread.join().map_err(|_| "a thread panicked")??);
+    }
+    if times.is_empty() {
+        return Err("no request was answered".into());
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
+fn on_time(
+    to: SocketAddr,
+    start: Instant,
+    each: Duration,
+    span: Span,
+    number: u32,
+) -> Outcome<Vec<Duration>> {
+    let request = request(usize::try_from(number)?, "GET", PAGE, "");
+    let mut stream = std::net::TcpStream::connect(to)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut buffer = vec![0; 16 * 1024];
+    let mut times = Vec::new();
+    let mut due = start;
+    while due < start + span.warming + span.measured {
+        let wait = due.saturating_duration_since(Instant::now());
+        let from = if wait.is_zero() {
+            due
+        } else {
+            std::thread::sleep(wait);
+            Instant::now()
+        };
+        stream.write_all(&request)?;
+        let mut filled = 0;
+        let mut wanted = usize::MAX;
+        while filled < wanted {
+            match stream.read(&mut buffer[filled..])? {
+                0 => return Err("no answer".into()),
+                count => filled += count,
+            }
+            if wanted == usize::MAX
+                && let Some(end) = head_end(&buffer[..filled])
+            {
+                wanted = end + body_length(&buffer[..end])?;
+            }
+        }
+        if due >= start + span.warming {
+            times.push(from.elapsed());
+        }
+        due += each;
+    }
+    Ok(times)
+}
