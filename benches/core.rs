@@ -14,7 +14,13 @@ use countersign::policy::request::{Body, Field, Request, Version};
 use countersign::policy::{Admission, Verdict};
 use countersign::rewrite::{self, Answer};
 use countersign::signing::{Dialect, Epoch, Secret, Signer, User, UserEncoding};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use countersign::wire::framing::{Decoder, of_request};
+use countersign::wire::head::{Finder, RequestHead};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+/// The program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const KEY: &str = "dacaffe7ce69dfd1071531e925f667905a1c981fb40d06c676880e84352cb3aa";
 const SECRET: &str = "5b70319201e9abad12a3458b32ed30cf634ef569ea47906e5012baf11cab5046";
@@ -138,6 +144,101 @@ fn decide(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A file with one route of this many callers, each with a key of its own; the one that calls stands in
+/// the middle.
+fn callers(count: usize) -> String {
+    let mut text = "listeners: [{ address: \"127.0.0.1:8080\" }]\n\
+         sites: { acme: { url: \"https://acme.mindtouch.us\", server_tokens: [{ key: env:KEY, secret: env:SECRET }] } }\n\
+         callers:\n"
+        .to_owned();
+    let mut names = Vec::new();
+    for number in 0..count {
+        let key = if number == count / 2 {
+            API_KEY.to_owned()
+        } else {
+            format!("cs_{number}")
+        };
+        let digest = KeyDigest::of(key.as_bytes()).to_hex();
+        text.push_str(&format!(
+            "  c{number}: {{ api_key: {{ sha256: \"{digest}\" }}, acts_as: \"{}\" }}\n",
+            number + 1
+        ));
+        names.push(format!("c{number}"));
+    }
+    text.push_str(&format!(
+        "routes: [{{ name: crm, mount: /m, site: acme, token: server, callers: [{}], allow: [all] }}]\n",
+        names.join(", ")
+    ));
+    text
+}
+
+/// What it costs to find out who calls, among few and among many.
+fn identify(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decide");
+    let fields = call();
+    let target = format!("/m/{HIT}");
+    for count in [1, 100, 10_000] {
+        let policy = load(&callers(count)).policy;
+        let request = request(&target, &fields);
+        assert!(matches!(
+            policy.decide(&request).verdict,
+            Verdict::Forward(_)
+        ));
+        group.bench_with_input(
+            BenchmarkId::new("callers", count),
+            &request,
+            |bencher, request| bencher.iter(|| policy.decide(black_box(request))),
+        );
+    }
+    group.finish();
+}
+
+/// Heads as clients send them, and bodies in chunks.
+fn reading(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("read");
+    let curl = "GET /crm/@api/deki/pages/home?dream.out.format=json HTTP/1.1\r\nHost: gateway.example.com\r\n\
+        User-Agent: curl/8.16.0\r\nAccept: */*\r\nX-Api-Key: cs_a_key_of_a_caller_in_a_bench\r\n\r\n";
+    let browser = "GET /widget/@api/deki/site/query?q=install&limit=10&dream.out.format=json HTTP/1.1\r\n\
+        Host: kb.example.com\r\nConnection: keep-alive\r\nsec-ch-ua-platform: \"Linux\"\r\n\
+        X-Deki-Token: dacaffe7ce69dfd1071531e925f667905a1c981fb40d06c676880e84352cb3aa\r\n\
+        User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
+        sec-ch-ua: \"Chromium\";v=\"142\", \"Not_A Brand\";v=\"99\"\r\nX-Deki-Client: mindtouch-martian\r\n\
+        sec-ch-ua-mobile: ?0\r\nAccept: */*\r\nOrigin: https://crm.example.com\r\nSec-Fetch-Site: cross-site\r\n\
+        Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\nReferer: https://crm.example.com/\r\n\
+        Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en;q=0.9\r\n\r\n";
+    for (name, head) in [("curl", curl), ("browser", browser)] {
+        group.throughput(Throughput::Bytes(head.len() as u64));
+        group.bench_function(BenchmarkId::new("head", name), |bencher| {
+            bencher.iter(|| {
+                let input = black_box(head.as_bytes());
+                let (start, end) = Finder::default().find(input).ok().flatten()?;
+                let head = RequestHead::parse(&input[start..end]).ok()?;
+                let body = of_request(head.version, &head.fields).ok()?;
+                Some((head.fields.len(), body))
+            });
+        });
+    }
+    for size in [64, 8192] {
+        let mut chunks = Vec::new();
+        for _ in 0..64 * 1024 / size {
+            chunks.extend(format!("{size:x}\r\n").bytes());
+            chunks.extend(vec![b'x'; size]);
+            chunks.extend(b"\r\n");
+        }
+        chunks.extend(b"0\r\n\r\n");
+        let mut raw = chunks.clone();
+        group.throughput(Throughput::Bytes(64 * 1024));
+        group.bench_function(BenchmarkId::new("chunks", size), |bencher| {
+            bencher.iter(|| {
+                raw.copy_from_slice(&chunks);
+                let decoded = Decoder::chunked().decode(black_box(&mut raw));
+                decoded.map(|decoded| decoded.payload)
+            });
+        });
+    }
+    group.finish();
+}
+
 fn admission(request: &Request<'_>) -> Admission {
     match load(&file(10)).policy.decide(request).verdict {
         Verdict::Forward(admission) => admission,
@@ -209,5 +310,5 @@ fn compile(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(core, mint, decide, rewriting, compile);
+criterion_group!(core, mint, decide, identify, reading, rewriting, compile);
 criterion_main!(core);

@@ -226,7 +226,7 @@ impl Gateway {
         }
         wire::write_fields(&mut head, request.fields, &upward.edits);
         match self.take_permits(exchange, admission) {
-            Ok(admitted) => exchange.stage = Stage::Admitted(Box::new(admitted)),
+            Ok(admitted) => exchange.stage = Stage::Admitted(admitted),
             Err((refusal, pause)) => {
                 return Opening::Answer(Own::Refusal(refusal, pause));
             }
@@ -244,14 +244,14 @@ impl Gateway {
         admission: Admission,
     ) -> Result<Admitted, (Refusal, Option<Duration>)> {
         let generation = &exchange.generation;
-        let mut permits = Vec::new();
+        let mut permits = [None, None];
         if let Some(caller) = &exchange.found.caller {
             let permit = generation.budgets.of_caller(caller);
-            permits.extend(permit.map_err(|e| (e.refusal, Some(e.retry_after)))?);
+            permits[0] = permit.map_err(|e| (e.refusal, Some(e.retry_after)))?;
         }
         if let Some(origin) = &exchange.found.sharing.origin {
             let permit = generation.budgets.of_origin(origin.as_bytes());
-            permits.push(permit.map_err(|e| (e.refusal, Some(e.retry_after)))?);
+            permits[1] = Some(permit.map_err(|e| (e.refusal, Some(e.retry_after)))?);
         }
         let Some(watched) = generation.site(&admission.route.site) else {
             return Err((Refusal::Internal, None));

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use self::document::{Own, Wants, preflight, refusal};
 pub use self::down::{Answer, down, withholds_body};
-pub use self::up::{Upward, token, up};
+pub use self::up::{Upward, address_text, token, up};
 use crate::policy::request::Field;
 
 /// The header that carries a request's id.

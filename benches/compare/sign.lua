@@ -22,7 +22,7 @@ if not caller then
   return ngx.exit(401)
 end
 
--- The prefixes of src/scrub.rs. Its names are in nginx.conf, and nginx itself ignores names with `_`.
+-- Prefixes of what must not go up. Its names are in nginx.conf, and nginx itself ignores names with `_`.
 for name in pairs(headers) do
   local first = byte(name)
   if first == X then

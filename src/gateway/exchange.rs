@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Gateway;
 use crate::policy::request::Request;
 use crate::policy::{Admission, Found, Refusal};
-use crate::rewrite::Wants;
+use crate::rewrite::{self, Wants};
 use crate::telemetry::Record;
 use crate::upstream::Failure;
 use crate::watch::breaker::{Health, Trial};
@@ -51,11 +51,15 @@ pub(super) struct Exchange<'g> {
 
 /// How far an exchange got. What was admitted is never forgotten, also where it ends in a refusal.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every exchange is admitted, and there is one of it"
+)]
 pub(super) enum Stage {
     /// Nothing is decided yet, or it was refused, or answered here.
     Received,
     /// It goes to a site.
-    Admitted(Box<Admitted>),
+    Admitted(Admitted),
 }
 
 /// The terms on which a request goes to a site, and what it may use until it ends.
@@ -66,7 +70,7 @@ pub(super) struct Admitted {
     /// Tells the site's breaker how it went.
     pub(super) trial: Trial,
     /// Given back when the exchange ends.
-    pub(super) _permits: Vec<Permit>,
+    pub(super) _permits: [Option<Permit>; 2],
 }
 
 impl<'g> Exchange<'g> {
@@ -99,8 +103,7 @@ impl<'g> Exchange<'g> {
     pub(super) fn note(&mut self, request: &Request<'_>) {
         self.wants = Wants::of(request);
         self.method = recorded_method(request.method);
-        self.path.clear();
-        self.path.push_str(recorded_path(request.target));
+        self.path = recorded_path(request.target).to_owned();
     }
 
     /// When the request's head was whole.
@@ -148,7 +151,7 @@ impl Drop for Exchange<'_> {
             user: found.user.as_ref().map(crate::signing::User::as_sent),
             route: found.route.as_ref().map(|route| &*route.name),
             site: found.route.as_ref().map(|route| &*route.site.name),
-            client: Some(self.peer.to_canonical()),
+            client: Some(&rewrite::address_text(self.peer)),
             method: self.method,
             effective_method: found
                 .effective_method

@@ -81,6 +81,7 @@ pub(super) struct Relay<'a, 'g, D> {
     upload: Upload,
     answer: State,
     finder: Finder,
+    is_first_look: bool,
     interim: u32,
     /// Whether the site keeps the connection.
     site_keeps: bool,
@@ -155,6 +156,7 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
             terms,
             answer: State::Head,
             finder: Finder::default(),
+            is_first_look: true,
             interim: 0,
             site_keeps: false,
         }
@@ -301,13 +303,20 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
+            // Most heads come in one piece, and parsing finds their end by the way.
+            if self.is_first_look && !self.up.unread().is_empty() {
+                self.is_first_look = false;
+                if self.take_head(None)? {
+                    return Poll::Ready(Ok(()));
+                }
+            }
             let unread = self.up.unread();
             match self.finder.find(unread) {
                 // An answer begins with its first byte; lines before it belong to nothing.
                 Ok(Some((0, end))) => {
-                    let taken = self.take_head(end);
+                    let taken = self.take_head(Some(end));
                     self.finder = Finder::default();
-                    return Poll::Ready(taken);
+                    return Poll::Ready(taken.map(drop));
                 }
                 Ok(None) => {}
                 Ok(Some(_)) | Err(_) => return Poll::Ready(Err(Broken::Site(Failure::Invalid))),
@@ -329,10 +338,17 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
     }
 
     /// Takes an answer's head, which ends at `end` of what is unread: passes over an interim one,
-    /// begins the caller's answer with a final one.
-    fn take_head(&mut self, end: usize) -> Result<(), Broken> {
+    /// begins the caller's answer with a final one. Where the end is not known, `false` says that no
+    /// whole head is there.
+    fn take_head(&mut self, end: Option<usize>) -> Result<bool, Broken> {
         const INVALID: Broken = Broken::Site(Failure::Invalid);
-        let head = AnswerHead::parse(&self.up.unread()[..end]).map_err(|_| INVALID)?;
+        let unread = self.up.unread();
+        let head = match AnswerHead::parse(&unread[..end.unwrap_or(unread.len())]) {
+            Ok(head) => head,
+            Err(_) if end.is_none() => return Ok(false),
+            Err(_) => return Err(INVALID),
+        };
+        let end = head.length;
         if head.status < 200 {
             self.interim += 1;
             if head.status == 101 || self.interim > INTERIM_MAX {
@@ -343,7 +359,8 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
                 self.clocks.heard(Instant::now());
             }
             self.up.skip(end);
-            return Ok(());
+            self.is_first_look = true;
+            return Ok(true);
         }
         let admission = &self.exchange.admitted().map_err(Broken::Refused)?.admission;
         let answer = Answer {
@@ -385,7 +402,7 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
         self.exchange.note_health(Health::Good);
         self.clocks.heard(Instant::now());
         self.answer = State::Body(decoder);
-        Ok(())
+        Ok(true)
     }
 
     /// Nothing moves: ready when a clock has run out.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -73,7 +74,7 @@ impl Hash for KeyDigest {
 pub struct Callers {
     all: Vec<ActingCaller>,
     /// Where in `all` the caller with this key stands.
-    by_key: HashMap<KeyDigest, usize>,
+    by_key: HashMap<KeyDigest, usize, RandomState>,
 }
 
 impl Callers {

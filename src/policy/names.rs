@@ -40,7 +40,7 @@ impl<const COUNT: usize> Names<COUNT> {
         };
         self.names[*from..*to]
             .iter()
-            .any(|listed| name.eq_ignore_ascii_case(listed.as_bytes()))
+            .any(|listed| is_token_of(name, listed.as_bytes()))
     }
 
     /// Every name.
@@ -48,6 +48,27 @@ impl<const COUNT: usize> Names<COUNT> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'static str> {
         self.names.into_iter()
     }
+}
+
+/// Whether a token, as it was sent, is a lower-case one of letters, digits and hyphens. Of the bytes a
+/// token may have (RFC 9110 section 5.6.2), setting this bit makes the capital letters small, and none
+/// a letter, a digit or a hyphen that was not. Most are told by their first byte.
+fn is_token_of(name: &[u8], listed: &[u8]) -> bool {
+    let differs = |sent: u8, wanted: u8| (sent | 0x20) ^ wanted;
+    match (name, listed) {
+        ([first, rest @ ..], [wanted, listed @ ..]) if differs(*first, *wanted) == 0 => {
+            let pairs = rest.iter().zip(listed);
+            pairs.fold(0, |odd, (sent, wanted)| odd | differs(*sent, *wanted)) == 0
+                && rest.len() == listed.len()
+                && is_token(name)
+        }
+        _ => false,
+    }
+}
+
+/// Whether no byte is one that no token has and that would be taken for another.
+fn is_token(name: &[u8]) -> bool {
+    name.iter().fold(true, |token, byte| token & (*byte > b' '))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::cors::Preflights;
 use super::host::{Authority, Host};
 use super::origin::Origins;
 use super::site::Site;
+use foldhash::fast::RandomState;
 
 /// A way through the gateway: from a host and a mount to a site, and who may do what on it.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ impl Mount {
 /// All routes, for finding one.
 #[derive(Debug, Default)]
 pub struct Routes {
-    by_host: HashMap<Box<str>, Mounted>,
+    by_host: HashMap<Box<str>, Mounted, RandomState>,
     any_host: Mounted,
 }
 
@@ -136,7 +137,7 @@ impl Routes {
 /// The routes of one host, by mount.
 #[derive(Debug, Default)]
 struct Mounted {
-    by_mount: HashMap<Box<str>, Arc<Route>>,
+    by_mount: HashMap<Box<str>, Arc<Route>, RandomState>,
     /// The most segments of a mount.
     deepest: usize,
 }

@@ -136,9 +136,8 @@ fn goes_down(name: &[u8], status: u16) -> bool {
 /// stay as they are: file names come so.
 fn may_be_read(value: &[u8], site: &Site) -> bool {
     // To the end even where it could stop: so it looks at many bytes at once.
-    let is_text = !value.iter().fold(false, |odd, byte| {
-        odd | !matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
-    });
+    let odd = |byte: &u8| (*byte < b' ') & (*byte != b'\t') | (*byte == 0x7f);
+    let is_text = !value.iter().fold(false, |found, byte| found | odd(byte));
     is_text && !site.holds_token_key(value) && !names_a_session(value)
 }
 

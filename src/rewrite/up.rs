@@ -65,7 +65,7 @@ fn goes_up(field: &Field<'_>, route: &Route) -> bool {
 }
 
 /// An address as it is written. By hand for IPv4, where it costs a tenth of what `Display` does.
-fn address_text(address: IpAddr) -> String {
+pub fn address_text(address: IpAddr) -> String {
     let IpAddr::V4(address) = address.to_canonical() else {
         return address.to_string();
     };

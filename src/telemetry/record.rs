@@ -1,7 +1,5 @@
 //! The access record: what is written of one exchange, as the one event named `exchange`.
 
-use std::net::IpAddr;
-
 use tracing::info;
 
 use super::TARGET;
@@ -13,7 +11,7 @@ pub struct Record<'a> {
     /// The id on the answer and on the request to the site.
     pub request_id: &'a str,
     /// The address it came from.
-    pub client: Option<IpAddr>,
+    pub client: Option<&'a str>,
     /// Who called, if that was found.
     pub caller: Option<&'a str>,
     /// As whom the site was told.
@@ -56,7 +54,7 @@ impl Record<'_> {
         info!(
             target: TARGET,
             request_id = self.request_id,
-            client = self.client.map(tracing::field::display),
+            client = self.client,
             caller = self.caller,
             user = self.user,
             site = self.site,

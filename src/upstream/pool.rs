@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::Duplex;
@@ -33,7 +34,7 @@ pub(crate) struct Pool(Mutex<Idle>);
 
 #[derive(Default)]
 struct Idle {
-    by_key: HashMap<PoolKey, Vec<Waiting>>,
+    by_key: HashMap<PoolKey, Vec<Waiting>, RandomState>,
     count: usize,
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
@@ -17,7 +18,7 @@ const ORIGINS_MAX: usize = 4096;
 /// The budgets of every caller and of every origin that was seen.
 #[derive(Debug)]
 pub struct Budgets {
-    callers: HashMap<Arc<str>, Arc<Budget>>,
+    callers: HashMap<Arc<str>, Arc<Budget>, RandomState>,
     origin_limits: RequestLimits,
     origins: Mutex<HashMap<Box<[u8]>, Arc<Budget>>>,
 }

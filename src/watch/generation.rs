@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 
 use super::breaker::Breaker;
 use super::budget::Budgets;
@@ -20,7 +21,7 @@ pub struct Generation {
     pub policy: Policy,
     /// What callers and pages use.
     pub budgets: Budgets,
-    sites: HashMap<Arc<str>, Arc<Watched>>,
+    sites: HashMap<Arc<str>, Arc<Watched>, RandomState>,
 }
 
 /// What is learnt of one site.

@@ -16,6 +16,9 @@ use super::{Announced, Departure, Downstream, Outgoing};
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::request::{Body, Request, Version};
 
+/// Heads up to this size cannot be too large for anything.
+const SMALL_HEAD_BYTES: usize = 4 * 1024;
+
 /// Bytes of further requests that are read while one is under way.
 const PIPELINED_BYTES_MAX: usize = 16 * 1024;
 
@@ -118,6 +121,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
             let unread = self.connection.unread();
             let has_begun = !unread.is_empty();
             if has_begun {
+                // Most requests come in one piece, which ends where their head does, or where that
+                // of a later request does: then parsing finds the end by the way.
+                if unread.len() <= SMALL_HEAD_BYTES
+                    && unread.ends_with(b"\r\n\r\n")
+                    && unread[0] != b'\r'
+                {
+                    self.head = Some((0, unread.len()));
+                    return Poll::Ready(Next::Request);
+                }
                 match self.finder.find(unread) {
                     Ok(Some(head)) => {
                         self.head = Some(head);
@@ -235,6 +247,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
             Ok(head) => head,
             Err(fault) => return judge(Err(fault)),
         };
+        if !self.message.is_empty {
+            self.head = Some((start, start + head.length));
+        }
         let body = match framing::of_request(head.version, &head.fields) {
             Ok(_) if self.message.is_empty => Body::None,
             Ok(body) => body,
@@ -335,7 +350,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
         // A caller that waits may send its body or not: where the next request begins is unknown.
         message.keeps &= head.keeps && !message.expects;
         let queue = self.connection.queue();
-        queue.reserve(1024);
+        queue.reserve(2048);
         head.write_status_line(queue);
         head.write_fields(queue);
         let is_old = message.version == Version::Http10;

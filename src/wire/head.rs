@@ -118,10 +118,12 @@ pub struct RequestHead<'a> {
     pub version: Version,
     /// In their order.
     pub fields: Vec<Field<'a>>,
+    /// Bytes of the head, with the empty line that ends it.
+    pub length: usize,
 }
 
 impl<'a> RequestHead<'a> {
-    /// Parses the bytes of a whole head, with the empty line that ends it.
+    /// Parses the head that `head` begins with.
     ///
     /// # Errors
     /// A [`HeadFault`].
@@ -140,12 +142,13 @@ impl<'a> RequestHead<'a> {
             b"HTTP/1.0" => Version::Http10,
             _ => return Err(HeadFault::Malformed),
         };
-        let fields = fields(rest)?;
+        let (fields, rest) = fields(rest)?;
         Ok(Self {
             method,
             target,
             version,
             fields,
+            length: head.len() - rest.len(),
         })
     }
 }
@@ -159,11 +162,12 @@ pub struct AnswerHead<'a> {
     pub version: Version,
     /// In their order.
     pub fields: Vec<Field<'a>>,
+    /// Bytes of the head, with the empty line that ends it.
+    pub length: usize,
 }
 
 impl<'a> AnswerHead<'a> {
-    /// Parses the bytes of a whole head, with the empty line that ends it. What the reason phrase
-    /// says, nobody hears.
+    /// Parses the head that `head` begins with. What the reason phrase says, nobody hears.
     ///
     /// # Errors
     /// A [`HeadFault`].
@@ -184,11 +188,12 @@ impl<'a> AnswerHead<'a> {
         let status = digits
             .iter()
             .fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
-        let fields = fields(rest)?;
+        let (fields, rest) = fields(rest)?;
         Ok(Self {
             status,
             version,
             fields,
+            length: head.len() - rest.len(),
         })
     }
 }
@@ -200,22 +205,34 @@ fn split_line(head: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((line, &head[end + 1..]))
 }
 
-fn fields(mut rest: &[u8]) -> Result<Vec<Field<'_>>, HeadFault> {
-    let mut fields = Vec::with_capacity(24);
+/// The lines up to the empty one, and what follows that. Each byte is looked at once: a name ends at
+/// the first byte that no token has, a value at the first that no text has.
+fn fields(mut rest: &[u8]) -> Result<(Vec<Field<'_>>, &[u8]), HeadFault> {
+    let mut fields = Vec::with_capacity(16);
     loop {
-        let (line, after) = split_line(rest).ok_or(HeadFault::Malformed)?;
-        if line.is_empty() {
-            return Ok(fields);
-        }
+        let name_ends = |byte: &u8| !is_token_byte(*byte);
+        let colon = rest
+            .iter()
+            .position(name_ends)
+            .ok_or(HeadFault::Malformed)?;
+        let (name, after) = rest.split_at(colon);
+        let value = match after {
+            [b'\r', b'\n', body @ ..] if name.is_empty() => return Ok((fields, body)),
+            [b':', value @ ..] if !name.is_empty() => value,
+            _ => return Err(HeadFault::Malformed),
+        };
+        let end = control_at(value).ok_or(HeadFault::Malformed)?;
+        let (value, after) = value.split_at(end);
+        let [b'\r', b'\n', after @ ..] = after else {
+            return Err(HeadFault::Malformed);
+        };
         if fields.len() == FIELDS_MAX {
             return Err(HeadFault::TooLarge);
         }
-        let colon = memchr(b':', line).ok_or(HeadFault::Malformed)?;
-        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
-        if !is_token(name) || !is_text(value) {
-            return Err(HeadFault::Malformed);
-        }
-        fields.push(Field { name, value });
+        fields.push(Field {
+            name,
+            value: trim(value),
+        });
         rest = after;
     }
 }
@@ -268,11 +285,33 @@ const TOKEN: [bool; 256] = {
     table
 };
 
-/// Whether there is no control byte but the tab. Without an early exit, so that it vectorizes.
+/// Whether there is no control byte but the tab.
 fn is_text(bytes: &[u8]) -> bool {
-    !bytes.iter().fold(false, |found, byte| {
-        found | ((*byte < 0x20) & (*byte != b'\t')) | (*byte == 0x7f)
-    })
+    control_at(bytes).is_none()
+}
+
+fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+}
+
+/// Where the first control byte but the tab stands. Looks at eight bytes at a time.
+fn control_at(bytes: &[u8]) -> Option<usize> {
+    const EACH: u64 = u64::MAX / 255;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let bits = u64::from_le_bytes(*word);
+        // The high bit of each byte below 0x20, and of each 0x7f; of some bytes after such a one, too.
+        let low = bits.wrapping_sub(EACH * 0x20) & !bits;
+        let other = bits ^ (EACH * 0x7f);
+        let delete = other.wrapping_sub(EACH) & !other;
+        if (low | delete) & (EACH << 7) != 0
+            && let Some(found) = word.iter().position(|byte| is_control(*byte))
+        {
+            return Some(8 * index + found);
+        }
+    }
+    let found = rest.iter().position(|byte| is_control(*byte))?;
+    Some(8 * words.len() + found)
 }
 
 #[cfg(test)]
@@ -373,6 +412,29 @@ mod tests {
             "GET /a HTTP/1.1\r\n\r\r\n\r\n",
         ] {
             assert_eq!(read(text), Err(HeadFault::Malformed), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn control_bytes_wherever_they_stand() {
+        for length in 0..40 {
+            let mut text = vec![b'~'; length];
+            assert_eq!(control_at(&text), None);
+            for at in 0..length {
+                for byte in 0..=255 {
+                    text[at] = byte;
+                    let expected = is_control(byte).then_some(at);
+                    assert_eq!(control_at(&text), expected, "{byte} at {at} of {length}");
+                }
+                // A tab before it hides nothing.
+                text[at] = b'\r';
+                let before = at.saturating_sub(3);
+                if before < at {
+                    text[before] = b'\t';
+                    assert_eq!(control_at(&text), Some(at));
+                }
+                text.fill(b' ');
+            }
         }
     }
 
