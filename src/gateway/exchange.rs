@@ -51,10 +51,6 @@ pub(super) struct Exchange<'g> {
 
 /// How far an exchange got. What was admitted is never forgotten, also where it ends in a refusal.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every exchange is admitted, and there is one of it"
-)]
 pub(super) enum Stage {
     /// Nothing is decided yet, or it was refused, or answered here.
     Received,

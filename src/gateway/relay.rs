@@ -350,16 +350,9 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
         };
         let end = head.length;
         if head.status < 200 {
-            self.interim += 1;
-            if head.status == 101 || self.interim > INTERIM_MAX {
-                return Err(INVALID);
-            }
-            if head.status == 100 {
-                self.down.go_on();
-                self.clocks.heard(Instant::now());
-            }
+            let status = head.status;
             self.up.skip(end);
-            self.is_first_look = true;
+            self.take_interim(status)?;
             return Ok(true);
         }
         let admission = &self.exchange.admitted().map_err(Broken::Refused)?.admission;
@@ -403,6 +396,21 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
         self.clocks.heard(Instant::now());
         self.answer = State::Body(decoder);
         Ok(true)
+    }
+
+    /// An answer before the answer: a word to go on is passed on, bare, to a caller that waits for it;
+    /// whatever else it says, nobody asked.
+    fn take_interim(&mut self, status: u16) -> Result<(), Broken> {
+        self.interim += 1;
+        self.is_first_look = true;
+        if status == 101 || self.interim > INTERIM_MAX {
+            return Err(Broken::Site(Failure::Invalid));
+        }
+        if status == 100 {
+            self.down.go_on();
+            self.clocks.heard(Instant::now());
+        }
+        Ok(())
     }
 
     /// Nothing moves: ready when a clock has run out.
