@@ -21,7 +21,7 @@ use crate::policy::cors::Preflights;
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::request::{Body, Request};
 use crate::policy::{Admission, Refusal, Verdict};
-use crate::rewrite::{self, Edits, Keep};
+use crate::rewrite::{self, Edits, Keep, Value};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Dial, Duplex, Failure, Pool, PoolKey};
 use crate::watch::breaker::Trial;
@@ -116,13 +116,11 @@ impl Gateway {
                 Next::Fault(fault) => Some(fault.refusal()),
             };
             // Boxed, so that the task of an idle connection does not hold room for it.
-            let is_refused = fault.is_some();
             match fault {
                 None => Box::pin(self.exchange(&mut caller)).await,
                 Some(refusal) => Box::pin(self.refuse_early(&mut caller, refusal)).await,
             }
-            let has_rest = caller.has_rest();
-            if has_rest || is_refused {
+            if caller.has_rest() {
                 let mut drain = Drain::lasting(DRAIN_TIMEOUT);
                 poll_fn(|cx| caller.poll_drain(&mut drain, cx)).await;
             }
@@ -410,10 +408,12 @@ impl Gateway {
             }
             Own::Preflight(preflights) => rewrite::preflight(preflights, sharing, id.as_str()),
         };
-        let edits = Edits {
+        let mut edits = Edits {
             keep: Keep::default(),
             set,
         };
+        // Who answers says when (RFC 9110 section 6.6.1).
+        edits.set.push(("Date", Value::Text(clock::date())));
         down.begin(&Outgoing {
             status,
             fields: &[],

@@ -1,8 +1,8 @@
 //! What crosses, as edits: which fields of a message head go on, and what is set beside them.
 //!
-//! Both ways by allow-list. Upward ([`up`]) nothing of the caller's goes on that says who asks, for
+//! Both ways by allow-list. Upward ([`up()`]) nothing of the caller's goes on that says who asks, for
 //! which site, or from where; our token is written last, afresh for every attempt ([`token`]).
-//! Downward ([`down`]) nothing goes on that tells of the site's sessions, tokens and software. What
+//! Downward ([`down()`]) nothing goes on that tells of the site's sessions, tokens and software. What
 //! we answer ourselves is a [`refusal`] or a [`preflight`]'s answer.
 //!
 //! The relay applies the edits and writes what is between two peers only: `Connection`, the framing

@@ -15,6 +15,11 @@ pub(crate) fn now() -> Epoch {
     Epoch::from_unix(since.map_or(0, |time| time.as_secs()))
 }
 
+/// The wall clock as a `Date` header has it (RFC 9110 section 5.6.7).
+pub(crate) fn date() -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now().as_unix()))
+}
+
 /// The one timer of a connection. It is armed for the earliest moment anything asked for, and armed
 /// anew only when it fires too early or when something earlier is asked for: deadlines move with
 /// every message, the timer hardly ever does.

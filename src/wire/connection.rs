@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.eof {
             return Poll::Ready(Ok(0));
         }
-        let count = if self.input.capacity() == 0 {
+        let count = if self.input.is_empty() && self.input.capacity() < READ_BYTES {
             ready!(self.poll_first(cx))?
         } else {
             if self.start > 0 && self.input.len() + READ_BYTES / 2 > self.input.capacity() {
@@ -150,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Ready(Ok(count))
     }
 
-    /// Waits without a buffer of its own.
+    /// Waits without a buffer, or with the small one that is there.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [std::mem::MaybeUninit::uninit(); FIRST_READ_BYTES];
         let mut space = ReadBuf::uninit(&mut space);
@@ -159,7 +159,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !bytes.is_empty() {
             // What fills the space is the beginning of more.
             let whole = bytes.len() < FIRST_READ_BYTES;
-            self.input = Vec::with_capacity(if whole { FIRST_READ_BYTES } else { READ_BYTES });
+            let wanted = if whole { FIRST_READ_BYTES } else { READ_BYTES };
+            self.input.reserve_exact(wanted);
             self.input.extend_from_slice(bytes);
         }
         Poll::Ready(Ok(bytes.len()))

@@ -53,6 +53,9 @@ struct Message {
     expects: bool,
     /// Whether the body, chunked, has turned out to have no byte.
     is_empty: bool,
+    /// Whether it is we who end the connection: the caller may be sending still, and would lose the
+    /// answer if its bytes met a closed socket.
+    lingers: bool,
 }
 
 impl Default for Message {
@@ -63,6 +66,7 @@ impl Default for Message {
             keeps: false,
             expects: false,
             is_empty: false,
+            lingers: false,
         }
     }
 }
@@ -207,9 +211,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
         self.alarm.poll(drain.until, cx)
     }
 
-    /// Whether something of the request is still unread.
+    /// Whether something may come that is to be read and thrown away before anything else.
     pub(crate) fn has_rest(&self) -> bool {
-        !self.decoder.is_done()
+        !self.decoder.is_done() || self.message.lingers
     }
 }
 
@@ -277,7 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
             is_head: head.method == b"HEAD",
             keeps: !names("close") && (is_11 || names("keep-alive")),
             expects: is_11 && body != Body::None && request.all("expect").next().is_some(),
-            is_empty: false,
+            ..self.message
         };
         self.decoder = match body {
             Body::None => Decoder::none(),
@@ -348,7 +352,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
     fn begin(&mut self, head: &Outgoing<'_>) {
         let message = &mut self.message;
         // A caller that waits may send its body or not: where the next request begins is unknown.
-        message.keeps &= head.keeps && !message.expects;
+        let goes_on = head.keeps && !message.expects;
+        message.keeps &= goes_on;
+        message.lingers = !goes_on;
         let queue = self.connection.queue();
         queue.reserve(2048);
         head.write_status_line(queue);
@@ -410,6 +416,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
 
     fn give_up(&mut self) {
         self.message.keeps = false;
+        self.message.lingers = false;
     }
 
     fn taken(&self) -> u64 {
