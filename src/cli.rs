@@ -4,7 +4,6 @@
 //! 0 good, 1 problems or a refusal, 2 usage.
 
 pub mod check;
-mod client;
 pub mod demo;
 pub mod emulate;
 pub mod health;

@@ -13,6 +13,7 @@
 //! - [`upstream`]: connections to sites, pooled for each user.
 //! - [`gateway`]: one exchange from head to record: admit, send, relay, answer.
 //! - [`server`]: listens, serves, and stops.
+//! - [`client`]: a small HTTP client for the commands that make calls.
 //! - [`cli`]: the command line, one file per command.
 //!
 //! The emulated MindTouch site is a crate of its own, `emulator/`: it imports nothing of this one, and
@@ -29,6 +30,7 @@
 //! no `async`. A test enforces this.
 
 pub mod cli;
+pub(crate) mod client;
 pub mod config;
 pub mod gateway;
 pub mod policy;

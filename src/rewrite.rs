@@ -104,7 +104,8 @@ impl fmt::Debug for Value<'_> {
     }
 }
 
-fn write_number(mut number: u64, out: &mut Vec<u8>) {
+/// Appends decimal digits.
+pub(crate) fn write_number(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {

@@ -16,7 +16,7 @@ use self::clock::Alarm;
 use self::connection::Torn;
 use self::head::HeadFault;
 use crate::policy::request::{Field, Request};
-use crate::rewrite::Edits;
+use crate::rewrite::{Edits, write_number};
 
 /// The caller's side of one exchange, whichever protocol it speaks. Everything is polled, so that
 /// both directions, and the clocks of both, are looked at in one place.
@@ -117,7 +117,7 @@ pub(crate) enum Announced {
 impl Outgoing<'_> {
     fn write_status_line(&self, into: &mut Vec<u8>) {
         into.extend_from_slice(b"HTTP/1.1 ");
-        write_decimal(into, u64::from(self.status));
+        write_number(u64::from(self.status), into);
         into.push(b' ');
         let reason = http::StatusCode::from_u16(self.status)
             .ok()
@@ -147,19 +147,4 @@ pub(crate) fn write_fields(into: &mut Vec<u8>, fields: &[Field<'_>], edits: &Edi
         value.write_to(into);
         into.extend_from_slice(b"\r\n");
     }
-}
-
-/// Decimal digits.
-pub(crate) fn write_decimal(into: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10).to_le_bytes()[0];
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    into.extend_from_slice(&digits[at..]);
 }

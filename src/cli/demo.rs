@@ -11,8 +11,8 @@ use clap::Args;
 use tokio::sync::oneshot;
 
 use self::calls::{Arrives, CALLS, Call};
-use super::client::{self, Answer};
 use super::{Outcome, complain, may_colour, runtime};
+use crate::client::{self, Answer};
 use crate::config::reference::Sources;
 use crate::config::{self, Loaded};
 use crate::server::Server;

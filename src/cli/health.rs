@@ -5,7 +5,8 @@ use std::io::Write;
 use clap::Args;
 use http::Method;
 
-use super::{Outcome, client, complain, runtime};
+use super::{Outcome, complain, runtime};
+use crate::client;
 
 /// Ask a running gateway whether it is ready; for container health checks.
 #[derive(Args, Debug)]

@@ -15,6 +15,7 @@ use super::head::{Finder, HeadFault, RequestHead};
 use super::{Announced, Departure, Downstream, Outgoing};
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::request::{Body, Request, Version};
+use crate::rewrite::write_number;
 
 /// Heads up to this size cannot be too large for anything.
 const SMALL_HEAD_BYTES: usize = 4 * 1024;
@@ -365,7 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
             Announced::Nothing => {}
             Announced::Length(length) => {
                 queue.extend_from_slice(b"Content-Length: ");
-                super::write_decimal(queue, length);
+                write_number(length, queue);
                 queue.extend_from_slice(b"\r\n");
             }
             Announced::Unknown if message.is_head => {}

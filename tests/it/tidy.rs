@@ -100,7 +100,15 @@ fn allowed(module: &str) -> &'static [&'static str] {
             "config",
             "policy",
         ],
-        "cli" => &["server", "config", "telemetry", "policy", "signing"],
+        "client" => &[],
+        "cli" => &[
+            "client",
+            "server",
+            "config",
+            "telemetry",
+            "policy",
+            "signing",
+        ],
         "main" | "lib" => &["cli"],
         other => panic!("{other} is not on the map in lib.rs"),
     }
