@@ -278,7 +278,6 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
                     let is_clean = self.site_keeps
                         && self.up.is_clean()
                         && self.upload.is_done
-                        && !self.upload.is_cut
                         && !self.upload.is_lost;
                     return Poll::Ready(Ok(Relayed { is_clean }));
                 }

@@ -235,6 +235,30 @@ async fn a_put_is_repeated_only_while_its_body_is_at_hand() {
 }
 
 #[tokio::test]
+async fn a_post_without_a_body_is_not_repeated_either() {
+    let asked = AtomicUsize::new(0);
+    let rig = Rig::with(&impatient(), move |_| {
+        match asked.fetch_add(1, Ordering::SeqCst) {
+            1 => Reply::Last(Vec::new()),
+            _ => Reply::ok(),
+        }
+    })
+    .await;
+    assert_eq!(rig.get(TARGET, "").await.status, 200);
+    rig.site.take();
+    let post = format!(
+        "POST {WRITE} HTTP/1.1\r\nHost: x\r\nX-Api-Key: {API_KEY}\r\nContent-Length: 0\r\n\r\n"
+    );
+    rig.send(post).await.refused(502, "site_unreachable");
+    let seen = rig.site.take();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(
+        seen[0].connection, 0,
+        "it went out on the pooled connection"
+    );
+}
+
+#[tokio::test]
 async fn a_post_that_becomes_a_put_is_not_repeated() {
     let asked = AtomicUsize::new(0);
     let rig = Rig::with(&impatient(), move |_| {

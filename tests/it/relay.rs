@@ -574,3 +574,30 @@ async fn a_site_that_takes_an_upload_slowly_has_its_time() {
     let answer = wire.answer().await;
     assert_eq!(answer.text(), "ok");
 }
+
+#[tokio::test]
+async fn a_refusal_reaches_a_caller_that_is_still_sending() {
+    let rig = Rig::start().await;
+    for head in [
+        format!("GET {TARGET} HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n"),
+        "GET  / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        post("Content-Length: 99999999999\r\n", ""),
+    ] {
+        for _ in 0..2 {
+            let mut wire = rig.gateway.connect().await;
+            wire.write(&head).await;
+            // A reset in the middle of it would cost some systems' callers the answer.
+            for _ in 0..64 {
+                let sent = within(wire.stream.write_all(&[b'x'; 64 << 10])).await;
+                assert!(sent.is_ok(), "it may send on for a while: {sent:?}");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let answer = wire.answer().await;
+            assert!(
+                answer.status >= 400 && !answer.refusal().is_empty(),
+                "{answer:?}"
+            );
+        }
+    }
+    assert_eq!(rig.site.count(), 0);
+}
