@@ -183,25 +183,35 @@ async fn asking(
         ""
     };
     let request = request(number, "GET", traffic.target, extra);
-    let (network, mut machine) = (u8::try_from(number % 250)?, 0);
-    let mut kept = None;
+    if traffic.fresh {
+        return asking_afresh(to, &request, &done, &over).await;
+    }
+    let mut wire = Wire::open(to).await?;
     while !over.load(Ordering::Relaxed) {
-        let mut wire = match kept.take() {
-            Some(wire) => wire,
-            None if traffic.fresh => {
-                machine = machine % 250 + 1;
-                Wire::open_from([127, 1, network, machine], to).await?
-            }
-            None => Wire::open(to).await?,
-        };
         wire.ask(&request).await?;
         done.fetch_add(1, Ordering::Relaxed);
-        if traffic.fresh {
-            // Whoever closes first keeps the port; it should be them.
-            while wire.stream.read(&mut wire.buffer).await? > 0 {}
-        } else {
-            kept = Some(wire);
-        }
+    }
+    Ok(())
+}
+
+/// A connection for each request, each from an address that was not used for long: the system holds a pair of
+/// addresses and ports for a minute after its connection.
+async fn asking_afresh(
+    to: SocketAddr,
+    request: &[u8],
+    done: &AtomicU64,
+    over: &AtomicBool,
+) -> Outcome<()> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    while !over.load(Ordering::Relaxed) {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let part = |of: u64| u8::try_from(number / of % 250 + 1);
+        let from = [127, part(62_500)?, part(250)?, part(1)?];
+        let mut wire = Wire::open_from(from, to).await?;
+        wire.ask(request).await?;
+        done.fetch_add(1, Ordering::Relaxed);
+        // Whoever closes first keeps the port; it should be them.
+        while wire.stream.read(&mut wire.buffer).await? > 0 {}
     }
     Ok(())
 }

@@ -251,7 +251,10 @@ fn held(kind: Kind, site: &Site, extent: &Extent, table: &mut Table) -> Outcome<
             Outcome::Ok(after as f64 - before as f64)
         });
         let bytes = held.map_err(|error| proxy.complaint(error))?;
-        table.add(figure, Column::Proxy(kind), bytes / 1024.0 / count as f64);
+        // Less than nothing is what the allocator gave back meanwhile: it cannot be told.
+        if bytes > 0.0 {
+            table.add(figure, Column::Proxy(kind), bytes / 1024.0 / count as f64);
+        }
         proxy.stop()?;
     }
     Ok(())
