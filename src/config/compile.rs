@@ -34,11 +34,12 @@ pub fn compile(
     let sites = sites::compile(&file, sources);
     let callers = callers::compile(&file, sources);
     let catalogue = capabilities::compile(&file);
+    let by_name = callers.iter().map(|named| (&*named.name, named)).collect();
     let routes = routes::compile(
         &file,
         &routes::Parts {
             sites: &sites,
-            callers: &callers,
+            callers: &by_name,
             catalogue: &catalogue,
         },
     );

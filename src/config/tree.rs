@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::problem::Findings;
 
 /// Largest file in bytes that is read.
-pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A piece of YAML.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Node {
     /// What a YAML parser has to say, which names lines and columns but no values.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > FILE_BYTES_MAX {
-            return Err("the file is larger than 1 MiB; it holds rules, not data".to_owned());
+            return Err("the file is larger than 16 MiB; it holds rules, not data".to_owned());
         }
         let is_empty = text
             .lines()

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use countersign::config;
 use countersign::config::reference::Sources;
 
+use crate::harness::{ROUTES, Reply, Rig};
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config")
 }
@@ -231,4 +233,32 @@ fn the_files_in_the_documents_can_be_used() {
         }
     }
     assert_eq!(count, 2);
+}
+
+#[tokio::test]
+async fn ten_thousand_callers_each_are_themselves() {
+    let mut text = ROUTES.split("callers:").next().unwrap().to_owned() + "callers:\n";
+    let mut names = Vec::new();
+    for number in 0..10_000 {
+        let key = format!("cs_{number}");
+        let digest = countersign::policy::caller::KeyDigest::of(key.as_bytes()).to_hex();
+        text += &format!(
+            "  c{number}: {{ api_key: {{ sha256: \"{digest}\" }}, acts_as: \"{}\" }}\n",
+            number + 1
+        );
+        names.push(format!("c{number}"));
+    }
+    text += &format!(
+        "routes: [{{ name: all, site: acme, token: server, callers: [{}], allow: [all] }}]\n",
+        names.join(", ")
+    );
+    let rig = Rig::with(&text, |_| Reply::ok()).await;
+    for number in [0, 4_999, 9_999] {
+        let request =
+            format!("GET /@api/deki/pages/1 HTTP/1.1\r\nHost: x\r\nX-Api-Key: cs_{number}\r\n\r\n");
+        assert_eq!(rig.send(request).await.status, 200);
+        assert_eq!(rig.site.only().user(), (number + 1).to_string());
+    }
+    let stranger = "GET /@api/deki/pages/1 HTTP/1.1\r\nHost: x\r\nX-Api-Key: cs_10000\r\n\r\n";
+    rig.send(stranger).await.refused(401, "credential_unknown");
 }

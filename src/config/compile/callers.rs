@@ -1,5 +1,6 @@
 //! Callers: what they present, whom they act as, what they may use.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::settings::{not_yet, request_limits};
@@ -127,15 +128,17 @@ fn acts_as(at: At<'_>) -> Option<String> {
 
 /// A key that two callers share would make one of them the other.
 fn check_keys(file: &Fields<'_>, callers: &[NamedCaller]) {
-    let mut seen: Vec<(KeyDigest, &str)> = Vec::new();
+    let mut seen: HashMap<KeyDigest, &str> = HashMap::new();
     for named in callers {
         for digest in named.caller.iter().flat_map(|caller| &caller.api_keys) {
-            match seen.iter().find(|(known, _)| known == digest) {
-                Some((_, other)) => file.problem_at(
+            match seen.get(digest) {
+                Some(other) => file.problem_at(
                     &format!("callers.{}.api_key", named.name),
                     format!("this digest stands at callers.{other} already; each caller has keys of its own"),
                 ),
-                None => seen.push((*digest, &named.name)),
+                None => {
+                    seen.insert(*digest, &named.name);
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Routes: who may do what, where.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::callers::NamedCaller;
@@ -29,7 +30,7 @@ const EXAMPLE_DIGEST: &str = include_str!("example_digest.txt");
 /// What routes are put together from.
 pub(super) struct Parts<'a> {
     pub(super) sites: &'a [NamedSite],
-    pub(super) callers: &'a [NamedCaller],
+    pub(super) callers: &'a HashMap<&'a str, &'a NamedCaller>,
     pub(super) catalogue: &'a Catalogue,
 }
 
@@ -197,7 +198,11 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
     Some(Allowance::new(rules, minting, may_mint))
 }
 
-fn server(fields: &Fields<'_>, site: Option<&Site>, callers: &[NamedCaller]) -> Option<Access> {
+fn server(
+    fields: &Fields<'_>,
+    site: Option<&Site>,
+    callers: &HashMap<&str, &NamedCaller>,
+) -> Option<Access> {
     if site.is_some_and(|site| site.signers.is_empty()) {
         fields.problem_at(
             "token",
@@ -207,17 +212,16 @@ fn server(fields: &Fields<'_>, site: Option<&Site>, callers: &[NamedCaller]) -> 
     if !fields.has("callers") {
         fields.problem("callers is missing; a server route needs at least one, since an Origin is not a credential");
     }
-    let mut taken: Vec<&str> = Vec::new();
+    let mut taken = HashSet::new();
     let acting = fields.each("callers", |at| {
         let name = at.text()?;
-        let Some(named) = callers.iter().find(|named| &*named.name == name) else {
+        let Some(named) = callers.get(name) else {
             at.problem("there is no such caller; add it under callers");
             return None;
         };
-        if taken.contains(&&*named.name) {
+        if !taken.insert(name.to_owned()) {
             at.problem("this caller stands twice; remove one");
         }
-        taken.push(&named.name);
         let site = site?;
         let user = User::parse(named.acts_as.as_ref()?, site.user_encoding);
         let user = user.map_err(|fault| {
@@ -299,14 +303,15 @@ pub(super) fn check_use(
     callers: &[NamedCaller],
     routes: &[Arc<Route>],
 ) {
-    let is_called = |name: &str| {
-        routes.iter().any(|route| match &route.access {
-            Access::Server { callers, .. } => {
-                callers.iter().any(|acting| &*acting.caller.name == name)
-            }
-            Access::Browser => false,
+    let called: HashSet<&str> = routes
+        .iter()
+        .filter_map(|route| match &route.access {
+            Access::Server { callers, .. } => Some(callers.iter()),
+            Access::Browser => None,
         })
-    };
+        .flatten()
+        .map(|acting| &*acting.caller.name)
+        .collect();
     let example = KeyDigest::from_hex(EXAMPLE_DIGEST.trim());
     let compiled = || sites.iter().filter_map(|named| named.site.as_ref());
     let earnest = sites.iter().any(|named| {
@@ -314,7 +319,7 @@ pub(super) fn check_use(
         !named.is_emulated && host.is_some_and(|host| !is_loopback(host))
     });
     for named in callers.iter().filter(|named| named.caller.is_some()) {
-        if !is_called(&named.name) {
+        if !called.contains(&*named.name) {
             file.warning_at(
                 &format!("callers.{}", named.name),
                 "no route lists this caller",
