@@ -30,7 +30,7 @@
 //! no `async`. A test enforces this.
 
 pub mod cli;
-pub(crate) mod client;
+pub mod client;
 pub mod config;
 pub mod gateway;
 pub mod policy;
