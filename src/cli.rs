@@ -161,27 +161,32 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// Resolves when the program is told to stop, by SIGTERM or SIGINT; a second one ends it at once.
-async fn told_to_stop() {
+///
+/// They are caught from the call on, not only while the future is waited for.
+fn told_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (
+    let caught = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
-    ) else {
-        complain("signals cannot be waited for; end the program with SIGKILL");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    tokio::spawn(async move {
+    );
+    async {
+        let (Ok(mut term), Ok(mut int)) = caught else {
+            complain("signals cannot be waited for; end the program with SIGKILL");
+            return std::future::pending().await;
+        };
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
-        complain("told to stop twice; ending at once");
-        std::process::exit(1);
-    });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            complain("told to stop twice; ending at once");
+            std::process::exit(1);
+        });
+    }
 }
 
 #[cfg(test)]

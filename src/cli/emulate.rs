@@ -40,6 +40,7 @@ impl Emulate {
             ..Options::default()
         };
         runtime()?.block_on(async {
+            let stop = told_to_stop();
             let emulator = match Emulator::bind(options).await {
                 Ok(emulator) => emulator,
                 Err(error) => {
@@ -51,7 +52,7 @@ impl Emulate {
                 }
             };
             info!(address = %emulator.local_addr(), "emulated site listening");
-            emulator.serve(told_to_stop()).await;
+            emulator.serve(stop).await;
             Ok(Outcome::Good)
         })
     }

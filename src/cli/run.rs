@@ -32,6 +32,7 @@ impl Run {
         }
         raise_file_limit(loaded.settings.connections.connections_max);
         runtime()?.block_on(async {
+            let stop = told_to_stop();
             let server = match Server::bind(&loaded.settings, loaded.policy).await {
                 Ok(server) => server,
                 Err(fault) => {
@@ -45,7 +46,7 @@ impl Run {
             if let Some(address) = server.admin_address() {
                 info!(%address, "listening for operators");
             }
-            server.serve(told_to_stop()).await;
+            server.serve(stop).await;
             Ok(Outcome::Good)
         })
     }
