@@ -128,7 +128,7 @@ impl<'g> Exchange<'g> {
     /// Notes why the site gave no answer.
     pub(super) fn note_failure(&mut self, failure: Failure) {
         self.cause = Some(failure);
-        self.note_health(failure.health());
+        self.note_health(Health::Bad);
     }
 }
 

@@ -12,7 +12,7 @@ use super::clocks::{Clocks, Standing};
 use super::exchange::Exchange;
 use crate::policy::Refusal;
 use crate::policy::limit::ConnectionLimits;
-use crate::policy::request::{Body, Version};
+use crate::policy::request::Body;
 use crate::policy::site::Timeouts;
 use crate::rewrite::{self, Answer};
 use crate::upstream::{Duplex, Failure};
@@ -376,7 +376,8 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
             Some(length) => Announced::Length(length),
             None => Announced::Unknown,
         };
-        self.site_keeps = keeps(&head) && !decoder.ends_with_connection();
+        self.site_keeps =
+            framing::keeps(head.version, &head.fields) && !decoder.ends_with_connection();
         // An answer before the end of the request: the rest of it is not wanted.
         self.upload.is_cut = !self.upload.is_done || self.up.has_queued();
         let status = head.status;
@@ -447,16 +448,4 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
             sent: self.up.taken(),
         }
     }
-}
-
-/// Whether the site keeps the connection after this answer (RFC 9112 section 9.3).
-fn keeps(head: &AnswerHead<'_>) -> bool {
-    let names = |option: &str| {
-        head.fields
-            .iter()
-            .filter(|field| field.name.eq_ignore_ascii_case(b"connection"))
-            .flat_map(|field| field.value.split(|byte| *byte == b','))
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
-    };
-    !names("close") && (head.version == Version::Http11 || names("keep-alive"))
 }

@@ -109,13 +109,8 @@ impl Wire {
 
     fn reset(&self) {
         let mut lanes = self.lock();
-        for lane in [true, false] {
-            let lanes = &mut *lanes;
-            let lane = if lane {
-                &mut lanes.to_gateway
-            } else {
-                &mut lanes.from_gateway
-            };
+        let lanes = &mut *lanes;
+        for lane in [&mut lanes.to_gateway, &mut lanes.from_gateway] {
             lane.is_reset = true;
             lane.wake();
         }

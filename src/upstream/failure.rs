@@ -5,7 +5,6 @@ use std::io;
 use pingora::ErrorType;
 
 use crate::policy::Refusal;
-use crate::watch::breaker::Health;
 
 /// What went wrong between us and a site. The cause stands in the record of the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +60,6 @@ impl Failure {
             Self::ConnectTimeout | Self::TlsTimeout | Self::Silent => Refusal::SiteTimeout,
             Self::Invalid => Refusal::SiteInvalidAnswer,
         }
-    }
-
-    /// What it says of the site.
-    pub(crate) fn health(self) -> Health {
-        Health::Bad
     }
 
     /// Whether a new connection may fare better. Nothing was sent.

@@ -5,7 +5,7 @@
 //! sections 6.3, 7.1 and 11.2). The first byte that is not as the standard has it ends the message.
 //! Chunk extensions and trailers are read and dropped.
 
-use crate::policy::request::{Body, Field, Version};
+use crate::policy::request::{self, Body, Field, Version};
 
 /// Longest line with a chunk's size in bytes, and longest trailer section.
 const LINE_BYTES_MAX: usize = 8 * 1024;
@@ -57,6 +57,16 @@ pub fn of_answer(
         Said::Nothing => Decoder::until_close(),
     };
     Ok((decoder, announced))
+}
+
+/// Whether the sender of a message keeps its connection after it (RFC 9112 section 9.3).
+pub(crate) fn keeps(version: Version, fields: &[Field<'_>]) -> bool {
+    let names = |option: &[u8]| {
+        request::all(fields, "connection")
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(option))
+    };
+    !names(b"close") && (version != Version::Http10 || names(b"keep-alive"))
 }
 
 /// What the fields of a message say of its body.
@@ -523,6 +533,24 @@ mod tests {
             ),
             Err(Misframed)
         );
+    }
+
+    #[test]
+    fn who_keeps_a_connection() {
+        let check = |version, value: &str, expected| {
+            let lines = [("Connection", value)];
+            assert_eq!(
+                keeps(version, &fields(&lines)),
+                expected,
+                "{version:?} {value}"
+            );
+        };
+        assert!(keeps(Version::Http11, &[]) && !keeps(Version::Http10, &[]));
+        check(Version::Http11, "x-a, CLOSE", false);
+        check(Version::Http11, "closed", true);
+        check(Version::Http10, "Keep-Alive", true);
+        check(Version::Http10, "keep-alive, close", false);
+        check(Version::Http10, "keep-alive-not", false);
     }
 
     #[test]

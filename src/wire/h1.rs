@@ -270,17 +270,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
             peer: self.peer,
             at: clock::now(),
         };
-        let names = |option: &str| {
-            let options = request.all("connection");
-            options
-                .flat_map(|value| value.split(|byte| *byte == b','))
-                .any(|token| token.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
-        };
         let is_11 = head.version == Version::Http11;
         self.message = Message {
             version: head.version,
             is_head: head.method == b"HEAD",
-            keeps: !names("close") && (is_11 || names("keep-alive")),
+            keeps: framing::keeps(head.version, &head.fields),
             expects: is_11 && body != Body::None && request.all("expect").next().is_some(),
             ..self.message
         };
