@@ -3,6 +3,7 @@
 //! What a command has to say goes to standard output, what is wrong to standard error. Exit codes:
 //! 0 good, 1 problems or a refusal, 2 usage.
 
+pub mod capabilities;
 pub mod check;
 pub mod demo;
 pub mod emulate;
@@ -43,6 +44,8 @@ enum Command {
     Run(run::Run),
     /// Say everything that is wrong with proxy.yaml
     Check(check::Check),
+    /// List the built-in capabilities, and what each covers
+    Capabilities(capabilities::Capabilities),
     /// Run an emulated MindTouch site, for development without one
     Emulate(emulate::Emulate),
     /// Start an emulated site and the gateway, make some calls, and show what came of each
@@ -124,6 +127,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             command.run()
         }
         Command::Check(command) => command.run(&mut out),
+        Command::Capabilities(command) => command.run(&mut out),
         Command::Demo(command) => command.run(&mut out),
         Command::Key(command) => command.run(&mut out),
         Command::Token(command) => command.run(&mut out),

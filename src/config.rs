@@ -12,6 +12,7 @@ use self::problem::{Findings, Problem};
 use self::reference::Sources;
 use self::tree::Node;
 pub use crate::config::compile::SiteTokens;
+pub(crate) use crate::config::compile::capabilities::{NamedCapability, built_in as capabilities};
 pub use crate::config::compile::settings::Settings;
 use crate::policy::Policy;
 

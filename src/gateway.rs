@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use self::exchange::{Admitted, Exchange, RequestIds, Stage};
 use self::relay::{Broken, Relay, Replay, Terms};
 use crate::policy::cors::Preflights;
+use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::request::{Body, Request};
 use crate::policy::{Admission, Refusal, Verdict};
@@ -27,7 +28,7 @@ use crate::upstream::{Dial, Duplex, Failure, Pool, PoolKey};
 use crate::watch::breaker::Trial;
 use crate::watch::generation::Live;
 use crate::wire::clock;
-use crate::wire::connection::Connection;
+use crate::wire::connection::{Connection, Torn};
 use crate::wire::h1::{Drain, H1, Next};
 use crate::wire::head::HeadFault;
 use crate::wire::slots::Slots;
@@ -71,6 +72,8 @@ enum Own {
     Refusal(Refusal, Option<Duration>),
     /// A preflight's answer.
     Preflight(Preflights),
+    /// The methods of a route.
+    Options(Arc<str>),
 }
 
 impl Gateway {
@@ -178,7 +181,8 @@ impl Gateway {
             });
             let refusal = match looked.await {
                 Some(Ok(true)) => continue,
-                Some(Ok(false) | Err(wire::connection::Torn::Misframed)) => Refusal::BadMessage,
+                Some(Ok(false)) => Refusal::BadMessage(MessageFault::BodyWithoutMeaning),
+                Some(Err(Torn::Misframed)) => Refusal::BadMessage(MessageFault::Body),
                 Some(Err(_)) => return Err(None),
                 None => Refusal::RequestTimeout,
             };
@@ -207,6 +211,7 @@ impl Gateway {
                 return Opening::Answer(Own::Refusal(refusal, None));
             }
             Verdict::Preflight(preflights) => return Opening::Answer(Own::Preflight(preflights)),
+            Verdict::Options(methods) => return Opening::Answer(Own::Options(methods)),
         };
         let is_bodiless = matches!(request.method, b"GET" | b"HEAD" | b"OPTIONS");
         if is_bodiless && request.body == Body::Unknown {
@@ -407,6 +412,7 @@ impl Gateway {
                 rewrite::refusal(*refusal, exchange.wants, id.as_str(), sharing, pause)
             }
             Own::Preflight(preflights) => rewrite::preflight(preflights, sharing, id.as_str()),
+            Own::Options(methods) => rewrite::options(methods, sharing, id.as_str()),
         };
         let mut edits = Edits {
             keep: Keep::default(),

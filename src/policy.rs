@@ -7,12 +7,14 @@ pub mod acts_as;
 pub mod caller;
 pub mod capability;
 pub mod cors;
+pub mod fault;
 pub mod host;
 pub mod limit;
 pub mod method;
 pub(crate) mod names;
 pub mod origin;
 pub mod parameter;
+mod reading;
 pub mod refusal;
 pub mod request;
 pub mod route;
@@ -21,6 +23,7 @@ pub mod target;
 
 use std::sync::Arc;
 
+use self::caller::is_key_of_ours;
 use self::capability::Allowed;
 use self::cors::{Preflights, Sharing};
 use self::host::Authority;
@@ -60,6 +63,8 @@ pub enum Verdict {
     Forward(Admission),
     /// A preflight, answered so to the page that [`Found::sharing`] names.
     Preflight(Preflights),
+    /// An OPTIONS that may go no further (RFC 9110 section 7.6.2), answered with these methods.
+    Options(Arc<str>),
     /// The request goes nowhere.
     Refuse(Refusal),
 }
@@ -159,7 +164,7 @@ impl Policy {
             .ok_or(Refusal::NoRoute)?;
         found.route = Some(Arc::clone(route));
 
-        let parameters = Parameters::judge(target.query());
+        let parameters = Parameters::judge(target.query(), route.allow.may_mint());
         if let Some(asked) = cors::preflight_method(request)? {
             return preflight(route, request, &target, &parameters?, asked, found);
         }
@@ -176,6 +181,9 @@ impl Policy {
         let (endpoint, mints) = check_capability(route, &method, &target)?;
         if matches!(request.body, Body::Length(bytes) if bytes > route.body_bytes_max) {
             return Err(Refusal::BodyTooLarge);
+        }
+        if method.effective == http::Method::OPTIONS && is_for_us(request) {
+            return Ok(Verdict::Options(Arc::clone(&route.preflights.methods)));
         }
         Ok(Verdict::Forward(Admission {
             route: Arc::clone(route),
@@ -238,7 +246,8 @@ fn check_origin(route: &Route, request: &Request<'_>, found: &mut Found) -> Resu
     Ok(())
 }
 
-/// Refuses a token of the caller's own; a page may send the browser token it has always sent.
+/// Refuses a token of the caller's own. A page may send the browser token it has always sent, and a
+/// caller a key of ours in its place.
 fn check_token(route: &Route, request: &Request<'_>) -> Result<(), Refusal> {
     let browser_token = match &route.access {
         Access::Browser => route.site.browser_token.as_ref(),
@@ -246,8 +255,14 @@ fn check_token(route: &Route, request: &Request<'_>) -> Result<(), Refusal> {
     };
     match request.only(TOKEN_HEADER) {
         Ok(None) => Ok(()),
-        Ok(Some(value)) if browser_token.is_some_and(|token| token.is(value)) => Ok(()),
-        Ok(Some(_)) | Err(Repeated) => Err(Refusal::CallerSentToken),
+        Ok(Some(value)) => {
+            let is_known = match browser_token {
+                Some(token) => token.is(value),
+                None => is_key_of_ours(value),
+            };
+            is_known.then_some(()).ok_or(Refusal::CallerSentToken)
+        }
+        Err(Repeated) => Err(Refusal::CallerSentToken),
     }
 }
 
@@ -262,6 +277,12 @@ fn identify(route: &Route, request: &Request<'_>, found: &mut Found) -> Result<I
             Ok(Identity::User(acting.user.clone()))
         }
     }
+}
+
+/// Whether a request may not be forwarded once: `Max-Forwards: 0`.
+fn is_for_us(request: &Request<'_>) -> bool {
+    let is_zero = |value: &[u8]| !value.is_empty() && value.iter().all(|digit| *digit == b'0');
+    request.all("max-forwards").any(is_zero)
 }
 
 /// Whether the route allows the call: the endpoint it is, and whether its answer holds a credential.
@@ -337,6 +358,7 @@ pub(crate) mod tests {
             rule(http::Method::GET, "pages/*/contents"),
             rule(http::Method::PUT, "pages/*/properties/*"),
             rule(http::Method::POST, "pages/*/contents"),
+            rule(http::Method::OPTIONS, "pages/*/contents"),
         ];
         let minting = vec![rule(http::Method::POST, "users/authenticate")];
         let allow = Allowance::new(rules.into(), minting, true);
@@ -385,6 +407,7 @@ pub(crate) mod tests {
         let seen = match &verdict {
             Verdict::Forward(admission) => Ok(&target[admission.target_from..]),
             Verdict::Preflight(preflights) => Ok(&*preflights.methods),
+            Verdict::Options(methods) => Ok(&**methods),
             Verdict::Refuse(refusal) => Err(*refusal),
         };
         assert_eq!(seen, expected, "{method} {target} {lines:?}");
@@ -461,12 +484,20 @@ pub(crate) mod tests {
             Err(Refusal::CallerSentToken),
         );
         check("GET", widget, &[PAGE, token], Ok(&widget[7..]));
+        let ours = ("X-Deki-Token", API_KEY);
+        check("GET", CONTENTS, &[ours], Ok(&CONTENTS[4..]));
+        check("GET", widget, &[PAGE, ours], Err(Refusal::CallerSentToken));
+        let signed = ("X-Deki-Token", "tkn_1_1_=a_00");
+        let sent = Err(Refusal::CallerSentToken);
+        check("GET", CONTENTS, &[KEY, signed], sent);
+        check("GET", CONTENTS, &[KEY, ("X-Deki-Token", "")], sent);
         check("DELETE", CONTENTS, &[KEY], Err(Refusal::CapabilityMissing));
         let users = "/crm/@api/deki/users/authenticate";
         check("GET", users, &[KEY], Err(Refusal::MintsCredentials));
         check("POST", users, &[KEY], Ok(&users[4..]));
         let close = ("Connection", "close, X-Api-Key");
-        check("GET", CONTENTS, &[KEY, close], Err(Refusal::BadMessage));
+        let refused = Refusal::BadMessage(fault::MessageFault::Connection);
+        check("GET", CONTENTS, &[KEY, close], Err(refused));
     }
 
     #[test]
@@ -501,10 +532,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_options_that_may_go_no_further_is_answered_here() {
+        let rest = Ok(&CONTENTS[4..]);
+        let methods = Ok("GET, HEAD, POST, PUT, OPTIONS");
+        check("OPTIONS", CONTENTS, &[KEY], rest);
+        check("OPTIONS", CONTENTS, &[KEY, ("Max-Forwards", "10")], rest);
+        check("OPTIONS", CONTENTS, &[KEY, ("max-forwards", "0")], methods);
+        check("OPTIONS", CONTENTS, &[KEY, ("Max-Forwards", "00")], methods);
+        let missing = Err(Refusal::CredentialMissing);
+        check("OPTIONS", CONTENTS, &[("Max-Forwards", "0")], missing);
+        check("GET", CONTENTS, &[KEY, ("Max-Forwards", "0")], rest);
+    }
+
+    #[test]
     fn preflights_are_judged_as_what_they_ask_for() {
         let put = ("Access-Control-Request-Method", "PUT");
         let get = ("Access-Control-Request-Method", "GET");
-        let methods = Ok("GET, HEAD, POST, PUT");
+        let methods = Ok("GET, HEAD, POST, PUT, OPTIONS");
         check("OPTIONS", CONTENTS, &[APP, get], methods);
         check(
             "OPTIONS",

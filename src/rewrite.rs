@@ -18,7 +18,7 @@ mod up;
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::document::{Own, Wants, preflight, refusal};
+pub use self::document::{Own, Wants, options, preflight, refusal};
 pub use self::down::{Answer, down, withholds_body};
 pub use self::up::{Upward, address_text, token, up};
 use crate::policy::request::Field;

@@ -46,7 +46,7 @@ impl Key {
         }
         writeln!(
             out,
-            "The key of {caller}, shown this once; the caller sends it as X-Api-Key or as Authorization: Bearer\n\n  \
+            "The key of {caller}, shown this once; the caller sends it as X-Api-Key, as Authorization: Bearer or as X-Deki-Token\n\n  \
              {key}\n\n\
              For proxy.yaml, which never holds the key itself:\n\n\
              callers:\n  \

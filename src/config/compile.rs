@@ -1,7 +1,7 @@
 //! Strings become domain types, once.
 
 mod callers;
-mod capabilities;
+pub(crate) mod capabilities;
 mod routes;
 pub mod settings;
 mod sites;

@@ -138,7 +138,7 @@ impl Drop for Exchange<'_> {
         let found = &self.found;
         // Nothing of a target that could not be read.
         let path = match self.refusal {
-            Some(Refusal::BadTarget | Refusal::BadMessage | Refusal::TargetTooLong) => "",
+            Some(Refusal::BadTarget(_) | Refusal::BadMessage(_) | Refusal::TargetTooLong) => "",
             _ => &self.path,
         };
         self.gateway.telemetry.record(&Record {
@@ -161,7 +161,10 @@ impl Drop for Exchange<'_> {
             status: self.status,
             refusal: self.refusal,
             would_refuse: found.would_refuse,
-            cause: self.cause.map(Failure::cause),
+            cause: self
+                .cause
+                .map(Failure::cause)
+                .or(self.refusal.and_then(Refusal::fault)),
             attempts: self.attempts,
             request_bytes: self.request_bytes,
             answer_bytes: self.answer_bytes,

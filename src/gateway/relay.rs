@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::clocks::{Clocks, Standing};
 use super::exchange::Exchange;
 use crate::policy::Refusal;
+use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::request::Body;
 use crate::policy::site::Timeouts;
@@ -209,7 +210,8 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
                     self.upload.is_done = true;
                 }
                 Poll::Ready(Err(Torn::Misframed)) => {
-                    return Poll::Ready(Err(Broken::Refused(Refusal::BadMessage)));
+                    let refusal = Refusal::BadMessage(MessageFault::Body);
+                    return Poll::Ready(Err(Broken::Refused(refusal)));
                 }
                 Poll::Ready(Err(Torn::Lost | Torn::Ended)) => {
                     return Poll::Ready(Err(Broken::Gone));

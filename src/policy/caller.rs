@@ -12,11 +12,11 @@ use foldhash::fast::RandomState;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::Refusal;
 use super::acts_as::ActingCaller;
 use super::request::Request;
+use super::{Refusal, TOKEN_HEADER};
 
-/// The headers an API key may come in.
+/// The headers an API key may come in, beside `X-Deki-Token`.
 pub const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
 
 /// Longest credential in bytes that is looked at.
@@ -101,7 +101,7 @@ impl Callers {
     /// The refusals of a credential that is missing, ambiguous or unknown.
     pub fn identify(&self, request: &Request<'_>) -> Result<&ActingCaller, Refusal> {
         let key = presented(request)?;
-        if key.is_empty() || key.len() > CREDENTIAL_BYTES_MAX {
+        if key.len() > CREDENTIAL_BYTES_MAX {
             return Err(Refusal::CredentialUnknown);
         }
         self.by_key
@@ -111,23 +111,49 @@ impl Callers {
     }
 }
 
-/// Reads the one credential of a request.
+/// Whether a value has the form of a key of ours (`countersign key new`): then it is no token, wherever
+/// it stands. Most clients of the API can fill `X-Deki-Token` only.
+pub fn is_key_of_ours(value: &[u8]) -> bool {
+    value.starts_with(b"cs_")
+}
+
+/// Reads the one credential of a request. A header without one presents nothing: some products send
+/// an empty `Authorization` beside the key.
 ///
 /// # Errors
 /// [`Refusal::CredentialMissing`] for none, [`Refusal::AmbiguousCredential`] for more than one,
 /// [`Refusal::CredentialUnknown`] for a scheme that no caller uses.
 fn presented<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
-    let [authorization, api_key] = CREDENTIAL_HEADERS.map(|name| request.only(name));
-    let several = |_| Refusal::AmbiguousCredential;
-    let value = match (authorization.map_err(several)?, api_key.map_err(several)?) {
-        (None, None) => return Err(Refusal::CredentialMissing),
-        (Some(_), Some(_)) => return Err(Refusal::AmbiguousCredential),
-        (None, Some(key)) => return Ok(key.trim_ascii()),
-        (Some(value), None) => value.trim_ascii(),
-    };
+    let mut presented = request.fields.iter().filter_map(|field| {
+        let value = field.value.trim_ascii();
+        let key = if field.is("x-api-key") {
+            Ok(value)
+        } else if field.is("authorization") {
+            credentials(value)
+        } else if field.is(TOKEN_HEADER) && is_key_of_ours(value) {
+            Ok(value)
+        } else {
+            return None;
+        };
+        (key != Ok(b"")).then_some(key)
+    });
+    match (presented.next(), presented.next()) {
+        (None, _) => Err(Refusal::CredentialMissing),
+        (Some(_), Some(_)) => Err(Refusal::AmbiguousCredential),
+        (Some(key), None) => key,
+    }
+}
+
+/// What follows the scheme of an `Authorization`; nothing, if nothing does (RFC 9110 section 11.4).
+fn credentials(value: &[u8]) -> Result<&[u8], Refusal> {
+    let end = memchr::memchr(b' ', value).unwrap_or(value.len());
+    let (scheme, key) = value.split_at(end);
     // RFC 9110 section 11.1: the scheme is case-insensitive.
-    match value.split_at_checked(7) {
-        Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => Ok(key.trim_ascii()),
+    let is = |known: &[u8]| scheme.eq_ignore_ascii_case(known);
+    match key.trim_ascii() {
+        b"" if is(b"") || is(b"bearer") || is(b"basic") => Ok(b""),
+        b"" => Err(Refusal::CredentialUnknown),
+        key if is(b"bearer") => Ok(key),
         _ => Err(Refusal::CredentialUnknown),
     }
 }
@@ -151,7 +177,7 @@ mod tests {
         };
         let callers = Callers::new(vec![
             caller("a", &["key-a", "old-a"]),
-            caller("b", &["key-b"]),
+            caller("b", &["key-b", "cs_b"]),
         ]);
         let fields = fields(headers);
         let found = callers
@@ -165,6 +191,28 @@ mod tests {
         check(&[("authorization", "Bearer key-a")], Ok("a"));
         check(&[("authorization", "bearer  old-a")], Ok("a"));
         check(&[("x-api-key", "key-b")], Ok("b"));
+        check(&[("x-deki-token", "cs_b")], Ok("b"));
+        check(&[("x-api-key", "cs_b")], Ok("b"));
+    }
+
+    #[test]
+    fn a_header_without_a_credential_presents_nothing() {
+        for empty in ["", " ", "Bearer", "bearer ", "Basic"] {
+            check(&[("authorization", empty)], Err(Refusal::CredentialMissing));
+            check(&[("authorization", empty), ("x-api-key", "key-b")], Ok("b"));
+            let with_token = [("x-deki-token", "cs_b"), ("Authorization", empty)];
+            check(&with_token, Ok("b"));
+        }
+        check(&[("x-api-key", "")], Err(Refusal::CredentialMissing));
+        check(
+            &[("x-api-key", ""), ("authorization", "Bearer key-a")],
+            Ok("a"),
+        );
+        check(&[("x-api-key", ""), ("x-api-key", "key-b")], Ok("b"));
+        check(
+            &[("x-deki-token", "key-b")],
+            Err(Refusal::CredentialMissing),
+        );
     }
 
     #[test]
@@ -178,15 +226,21 @@ mod tests {
             &[("x-api-key", "key-b"), ("authorization", "Bearer key-b")],
             Err(Refusal::AmbiguousCredential),
         );
+        for other in [
+            ("x-api-key", "cs_b"),
+            ("x-deki-token", "cs_b"),
+            ("authorization", "Basic a2V5LWE6"),
+        ] {
+            let both = [("X-Deki-Token", "cs_b"), other];
+            check(&both, Err(Refusal::AmbiguousCredential));
+        }
         for (name, value) in [
-            ("x-api-key", ""),
             ("x-api-key", "key"),
+            ("x-deki-token", "cs_a"),
             ("x-api-key", "key-a2"),
             ("x-api-key", "KEY-A"),
             ("authorization", "key-a"),
             ("authorization", "Basic a2V5LWE6"),
-            ("authorization", "Bearer"),
-            ("authorization", "Bearer "),
             ("authorization", "Bearerkey-a"),
             ("authorization", "Bearer key-a,key-b"),
         ] {

@@ -1,11 +1,11 @@
 //! What may be done: named sets of methods and paths of the MindTouch API, and what no set but one
 //! may hold.
 //!
-//! A pattern is a path after `/@api/deki/`: words, `*` for one segment, `**` at the end for any
-//! number of them. Patterns see the canonical view of a path ([`super::target`]). `*` and `**` do
-//! not look the same at what is left encoded there: a page title (`=A%2FB`) or a file name may be
-//! anything, but a segment that stands where the API has ids must not hide a word of the API, so
-//! `*` takes a segment with an escape or a letter outside ASCII only if it is a title.
+//! A pattern is a path after `/@api/deki/`: words; `*` for one segment that is an id, a word or a
+//! title (`=…`); `{key}` for one that is a name in any encoding; `**` at the end for any number of
+//! `*`. Patterns see the canonical view of a path ([`super::target`]), and only what they list
+//! passes. What hands out credentials is looked for in every deeper reading of a path as well
+//! ([`super::reading`]).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use http::Method;
 use thiserror::Error;
 
 use super::method::METHODS;
-use super::target::{may_be_read_as, reads_one_way};
+use super::reading::{is_plain, readings};
 
 /// A path of the API with wildcards. Cloning it copies no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,10 @@ pub struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Word(Box<str>),
-    AnySegment,
+    /// `*`
+    Segment,
+    /// `{key}`
+    Key,
 }
 
 /// Why a pattern cannot be used.
@@ -43,49 +46,36 @@ pub enum PatternFault {
     TailInside,
     /// A wildcard within a segment, or a character that no word of the API has.
     #[error(
-        "a segment is a word of the API in letters, digits and -.,:_@=!, or *, or ** at the end"
+        "a segment is a word of the API in letters, digits and -.,:_=!, or *, or {{key}}, or ** at the end"
     )]
     BadSegment,
+    /// `@config` and its like.
+    #[error("what begins with @ is a feature of the framework under the API, and never forwarded")]
+    ServiceFeature,
 }
 
 impl Pattern {
-    /// Reads a pattern such as `pages/*/files/**`.
+    /// Reads a pattern such as `pages/*/properties/{key}`.
     ///
     /// # Errors
     /// A [`PatternFault`] that says what would be right.
     pub fn parse(text: &str) -> Result<Self, PatternFault> {
         let (body, any_tail) = match text.strip_suffix("**") {
-            Some("") => {
-                return Ok(Self {
-                    text: text.into(),
-                    parts: Arc::new([]),
-                    any_tail: true,
-                });
-            }
+            Some("") => ("", true),
             Some(head) => (
                 head.strip_suffix('/').ok_or(PatternFault::BadSegment)?,
                 true,
             ),
             None => (text, false),
         };
-        let parts = body
-            .split('/')
-            .map(|segment| match segment {
-                "" => Err(PatternFault::EmptySegment),
-                "*" => Ok(Part::AnySegment),
-                "**" => Err(PatternFault::TailInside),
-                word if word
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-.,:_@=!".contains(&b)) =>
-                {
-                    Ok(Part::Word(word.into()))
-                }
-                _ => Err(PatternFault::BadSegment),
-            })
-            .collect::<Result<_, _>>()?;
+        let parts: Vec<_> = if text == "**" {
+            Vec::new()
+        } else {
+            body.split('/').map(Part::parse).collect::<Result<_, _>>()?
+        };
         Ok(Self {
             text: text.into(),
-            parts,
+            parts: parts.into(),
             any_tail,
         })
     }
@@ -95,42 +85,85 @@ impl Pattern {
         &self.text
     }
 
-    /// Whether the canonical segments after `/@api/deki/` are such a path.
-    pub fn matches(&self, segments: &[Cow<'_, str>]) -> bool {
-        self.fits(segments, |_, part, segment| match part {
-            Part::Word(word) => word.eq_ignore_ascii_case(segment),
-            Part::AnySegment => {
-                segment.starts_with('=') || !segment.bytes().any(|b| b == b'%' || !b.is_ascii())
-            }
-        })
-    }
-
-    /// Whether the site might take the segments for such a path, at worst. `plain` has a bit for each
-    /// of them that [`reads_one_way`].
-    fn may_match(&self, segments: &[Cow<'_, str>], plain: u64) -> bool {
-        self.fits(segments, |index, part, segment| match part {
-            Part::Word(word) if index < 64 && plain >> index & 1 == 1 => {
-                word.eq_ignore_ascii_case(segment)
-            }
-            Part::Word(word) => may_be_read_as(segment, word),
-            Part::AnySegment => true,
-        })
-    }
-
-    fn fits(&self, segments: &[Cow<'_, str>], fit: impl Fn(usize, &Part, &str) -> bool) -> bool {
-        let enough = if self.any_tail {
-            segments.len() >= self.parts.len()
-        } else {
-            segments.len() == self.parts.len()
-        };
-        enough
+    /// Whether the canonical segments after `/@api/deki/` are such a path. No pattern matches none:
+    /// the empty call is a feature of the framework.
+    pub fn matches(&self, call: &[Cow<'_, str>]) -> bool {
+        let tail = self.tail(call);
+        !call.is_empty()
+            && tail.is_some_and(|tail| tail.iter().all(|segment| is_segment(segment)))
             && self
                 .parts
                 .iter()
-                .zip(segments)
-                .enumerate()
-                .all(|(index, (part, segment))| fit(index, part, segment))
+                .zip(call)
+                .all(|(part, segment)| part.matches(segment))
     }
+
+    /// Whether a reading of a call is such a path, where a wildcard takes whatever is there.
+    fn forbids<S: AsRef<str>>(&self, reading: &[S]) -> bool {
+        self.tail(reading).is_some() && self.agrees_with(reading)
+    }
+
+    /// Whether the words of the pattern are those of a path that begins so.
+    fn agrees_with<S: AsRef<str>>(&self, beginning: &[S]) -> bool {
+        let mut pairs = self.parts.iter().zip(beginning);
+        pairs.all(|(part, segment)| match part {
+            Part::Word(word) => word.eq_ignore_ascii_case(segment.as_ref()),
+            Part::Segment | Part::Key => true,
+        })
+    }
+
+    /// Whether every call that `other` matches is one of this pattern's.
+    pub fn covers(&self, other: &Self) -> bool {
+        let is_long_enough = match (self.any_tail, other.any_tail) {
+            (true, _) => other.parts.len() >= self.parts.len(),
+            (false, false) => other.parts.len() == self.parts.len(),
+            (false, true) => false,
+        };
+        let mut pairs = self.parts.iter().zip(other.parts.iter());
+        is_long_enough
+            && pairs.all(|pair| match pair {
+                (Part::Word(ours), Part::Word(theirs)) => ours.eq_ignore_ascii_case(theirs),
+                (Part::Word(_), Part::Segment | Part::Key) => false,
+                (Part::Segment | Part::Key, _) => true,
+            })
+    }
+
+    /// What stands after the parts, if there may stand so much.
+    fn tail<'s, S>(&self, segments: &'s [S]) -> Option<&'s [S]> {
+        let tail = segments.get(self.parts.len()..)?;
+        (self.any_tail || tail.is_empty()).then_some(tail)
+    }
+}
+
+impl Part {
+    fn parse(segment: &str) -> Result<Self, PatternFault> {
+        let is_of_a_word = |b: u8| b.is_ascii_alphanumeric() || b"-.,:_=!".contains(&b);
+        match segment {
+            "" => Err(PatternFault::EmptySegment),
+            "*" => Ok(Self::Segment),
+            "{key}" => Ok(Self::Key),
+            "**" => Err(PatternFault::TailInside),
+            word if word.starts_with('@') => Err(PatternFault::ServiceFeature),
+            word if word.bytes().all(is_of_a_word) => Ok(Self::Word(word.into())),
+            _ => Err(PatternFault::BadSegment),
+        }
+    }
+
+    fn matches(&self, segment: &str) -> bool {
+        match self {
+            Self::Word(word) => word.eq_ignore_ascii_case(segment),
+            Self::Segment => is_segment(segment),
+            Self::Key => true,
+        }
+    }
+}
+
+/// Whether a segment is what `*` takes: a title, which begins with `=` and holds anything, or an id or
+/// a word, in which nothing is left to decode, to cut off or to fold, and which names no feature of
+/// the framework.
+fn is_segment(segment: &str) -> bool {
+    let is_of_a_word = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$'()*,:@=&+".contains(&b);
+    segment.starts_with('=') || (!segment.starts_with('@') && segment.bytes().all(is_of_a_word))
 }
 
 /// One line of a capability: a method and the paths it may be used on.
@@ -214,6 +247,11 @@ impl Allowance {
         }
     }
 
+    /// Whether `mint-credentials` is among the capabilities.
+    pub fn may_mint(&self) -> bool {
+        self.may_mint
+    }
+
     /// Judges a call by its effective method and the canonical segments of the whole path.
     pub fn judge(&self, method: &Method, segments: &[Cow<'_, str>]) -> Allowed {
         let call = match segments {
@@ -226,7 +264,7 @@ impl Allowance {
             let rule = rules.iter().find(|rule| rule.allows(method, call));
             rule.map(|rule| Arc::clone(rule.pattern.text()))
         };
-        if self.may_be_minting(call) {
+        if self.may_mean_minting(call) {
             return match found(&self.minting) {
                 Some(endpoint) if self.may_mint => Allowed::Yes {
                     endpoint,
@@ -244,13 +282,38 @@ impl Allowance {
         }
     }
 
-    fn may_be_minting(&self, call: &[Cow<'_, str>]) -> bool {
-        let plain = call.iter().take(64).rev().fold(0, |bits: u64, segment| {
-            bits << 1 | u64::from(reads_one_way(segment))
-        });
-        self.minting
-            .iter()
-            .any(|rule| rule.pattern.may_match(call, plain))
+    /// Whether some server may take a call for one that mints.
+    fn may_mean_minting(&self, call: &[Cow<'_, str>]) -> bool {
+        // What a path begins with, up to the first segment that can be read in several ways, it
+        // begins with in every reading; most paths are plain to their end.
+        let plain = call.iter().take_while(|segment| is_plain(segment)).count();
+        let (beginning, rest) = call.split_at(plain);
+        let patterns = self.minting.iter().map(|rule| &rule.pattern);
+        let mut possible = patterns.filter(|pattern| pattern.agrees_with(beginning));
+        if rest.is_empty() {
+            return possible.any(|pattern| pattern.forbids(call));
+        }
+        let possible: Vec<_> = possible.collect();
+        !possible.is_empty()
+            && readings(call)
+                .any(|reading| possible.iter().any(|pattern| pattern.forbids(&reading)))
+    }
+
+    /// What it allows in all: for each method, the patterns of paths it may be used on.
+    pub fn by_method(&self) -> impl Iterator<Item = (Method, Vec<&str>)> {
+        METHODS.into_iter().filter_map(|method| {
+            let rules = self
+                .rules
+                .iter()
+                .chain(self.may_mint.then_some(&self.minting).into_iter().flatten());
+            let mut patterns: Vec<&str> = rules
+                .filter(|rule| rule.methods & bit(&method) != 0)
+                .map(|rule| &**rule.pattern.text())
+                .collect();
+            patterns.sort_unstable();
+            patterns.dedup();
+            (!patterns.is_empty()).then_some((method, patterns))
+        })
     }
 
     /// The methods that some rule names, for a preflight's answer; every one of the API's if a rule
@@ -267,15 +330,15 @@ impl Allowance {
     }
 }
 
-/// The parts of a site beside its API that sign people in or act without it.
+/// The parts of a site beside its API that sign people in or act without it, as some server may read
+/// them.
 fn reaches_beyond(segments: &[Cow<'_, str>]) -> bool {
-    let Some(first) = segments.first() else {
-        return false;
-    };
-    ["@api", "@app", "@gui", "@embed", "deki"]
-        .iter()
-        .any(|word| may_be_read_as(first, word))
-        || first.to_ascii_lowercase().starts_with("special:")
+    readings(segments).any(|reading| {
+        reading.first().is_some_and(|first| {
+            ["@api", "@app", "@gui", "@embed", "deki"].contains(&first.as_str())
+                || first.starts_with("special:")
+        })
+    })
 }
 
 #[cfg(test)]
@@ -306,15 +369,35 @@ mod tests {
         check("site/search", "site", false);
         check("pages/*", "pages/1", true);
         check("pages/*", "pages/=A%2FB", true);
-        check("pages/*", "pages/=Café", true);
-        check("pages/*", "pages/%61", false);
-        check("pages/*", "pages/caf\u{e9}", false);
+        check("pages/*", "pages/=Caf\u{e9};x", true);
+        check("pages/*", "pages/:guid", true);
+        for odd in [
+            "%61",
+            "caf\u{e9}",
+            "a b",
+            "a;b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "@config",
+            "a\"b",
+            "\u{ff11}",
+        ] {
+            check("pages/*", &format!("pages/{odd}"), false);
+            check("pages/**", &format!("pages/{odd}"), false);
+            check("pages/{key}", &format!("pages/{odd}"), true);
+        }
         check("pages/*", "pages", false);
         check("pages/*", "pages/1/info", false);
         check("files/*/**", "files/1", true);
-        check("files/*/**", "files/1/Caf%C3%A9.pdf", true);
+        check("files/*/**", "files/1/a.pdf/b", true);
+        check("files/*/**", "files/1/Caf%C3%A9.pdf", false);
+        check("files/*/{key}", "files/1/Caf%C3%A9.pdf", true);
+        check("files/*/{key}", "files/1/a/b", false);
         check("files/*/**", "files", false);
         check("**", "anything/at/all", true);
+        check("**", "", false);
+        check("**", "@config", false);
         check("pages/*/files,subpages", "pages/1/files,subpages", true);
     }
 
@@ -330,6 +413,10 @@ mod tests {
         check("pages/a**", PatternFault::BadSegment);
         check("pages?x", PatternFault::BadSegment);
         check("pages/%61", PatternFault::BadSegment);
+        check("pages/{id}", PatternFault::BadSegment);
+        check("pages/a{key}", PatternFault::BadSegment);
+        check("@config", PatternFault::ServiceFeature);
+        check("pages/@grants", PatternFault::ServiceFeature);
     }
 
     fn allowance(may_mint: bool) -> Allowance {
@@ -356,31 +443,55 @@ mod tests {
     }
 
     #[test]
-    fn all_is_everything_but_what_mints() {
+    fn whatever_a_wildcard_takes_does_not_mint() {
         let judge = |path: &str| allowance(false).judge(&Method::GET, &segments(path));
-        assert_eq!(judge("@api/deki/pages/1"), yes("**", false));
-        assert_eq!(judge("@api/deki/users/1"), yes("**", false));
-        assert_eq!(judge("@api/deki/pages/=a.b"), yes("**", false));
+        for path in [
+            "@api/deki/pages/1",
+            "@api/deki/users/1",
+            "@api/deki/pages/=a.b",
+            "@api/deki/pages/=users%2Fauthenticate",
+            "@api/deki/users/=authenticate",
+        ] {
+            assert_eq!(judge(path), yes("**", false), "{path}");
+        }
         for path in [
             "@api/deki/users/authenticate",
             "@api/deki/users/AUTHENTICATE",
             "@api/deki/users/authenticate.",
             "@api/deki/users/%61uthenticate",
+            "@api/deki/users/%2561uthenticate",
+            "@api/deki/users/%u0061uthenticate",
+            "@api/deki/users/authent\u{131}cate",
+            "@api/deki/\u{17f}ite/services",
+            "@api/deki/site%2Fservices",
+            "@api/deki/site%255cservices",
             "@api/deki/users/=a%2Fb/password",
+            "@api/deki/users/=x%2Fpassword",
             "@api/deki/users/a.b/password;x",
+            "@api/deki/users;x/authenticate",
             "@api/deki/Users/1/Password",
             "@api/deki/site/services",
             "@api/deki/site/services/3/proxy/x",
             "@app/auth",
             "@API/x",
             "@api/host",
+            "%40app/x",
             "deki/cp",
             "Special:Userlogin",
         ] {
             assert_eq!(judge(path), Allowed::NoItMints, "{path}");
         }
-        assert_eq!(judge("elsewhere"), Allowed::No);
-        assert_eq!(judge(""), Allowed::No);
+        for path in [
+            "elsewhere",
+            "",
+            "@api/deki",
+            "@api/deki/@config",
+            "@api/deki/pages/@grants",
+            "@api/deki/pages/a%2Fb",
+            "@api/deki/pages/1;x",
+        ] {
+            assert_eq!(judge(path), Allowed::No, "{path}");
+        }
     }
 
     #[test]

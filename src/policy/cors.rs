@@ -10,7 +10,8 @@ use std::sync::Arc;
 use http::Method;
 
 use super::Refusal;
-use super::request::Request;
+use super::fault::MessageFault;
+use super::request::{Repeated, Request};
 
 /// What a page may always send.
 const SENDABLE: &str = "Content-Type, X-Deki-Token, X-Deki-Client, X-Deki-Requested-With, X-Requested-With, \
@@ -59,9 +60,11 @@ pub fn preflight_method<'a>(request: &Request<'a>) -> Result<Option<&'a [u8]>, R
     }
     let asked = request
         .only("access-control-request-method")
-        .map_err(|_| Refusal::BadMessage)?;
+        .map_err(|Repeated| Refusal::BadMessage(MessageFault::Repeated))?;
     match asked {
-        Some(value) if Method::from_bytes(value).is_err() => Err(Refusal::BadMessage),
+        Some(value) if Method::from_bytes(value).is_err() => {
+            Err(Refusal::BadMessage(MessageFault::Value))
+        }
         asked => Ok(asked),
     }
 }
@@ -93,8 +96,10 @@ mod tests {
         check("OPTIONS", &[put], Ok(None));
         check("OPTIONS", &[origin, put], Ok(Some(b"PUT")));
         check("GET", &[origin, put], Ok(None));
-        check("OPTIONS", &[origin, put, put], Err(Refusal::BadMessage));
+        let repeated = Refusal::BadMessage(MessageFault::Repeated);
+        check("OPTIONS", &[origin, put, put], Err(repeated));
         let odd = ("access-control-request-method", "PUT, GET");
-        check("OPTIONS", &[origin, odd], Err(Refusal::BadMessage));
+        let odd_value = Refusal::BadMessage(MessageFault::Value);
+        check("OPTIONS", &[origin, odd], Err(odd_value));
     }
 }

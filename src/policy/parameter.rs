@@ -20,13 +20,14 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Judges every parameter of a query.
+    /// Judges every parameter of a query; `may_mint` says whether the route allows what sets
+    /// passwords.
     ///
     /// # Errors
     /// [`Refusal::CallerSentToken`] for a token or an identity, [`Refusal::ForbiddenParameter`] for
-    /// one that steers the site or reshapes its answer, [`Refusal::ConflictingMethod`] for a
-    /// `dream.in.verb` that repeats or is no method.
-    pub fn judge(query: Option<&str>) -> Result<Self, Refusal> {
+    /// one that steers the site, reshapes its answer or sets a password,
+    /// [`Refusal::ConflictingMethod`] for a `dream.in.verb` that repeats or is no method.
+    pub fn judge(query: Option<&str>, may_mint: bool) -> Result<Self, Refusal> {
         let mut parameters = Self::default();
         for (name, value) in pairs(query.unwrap_or_default()) {
             let name = decode(name);
@@ -44,7 +45,16 @@ impl Parameters {
             if IDENTITIES.has(name.as_bytes()) || begins(&"x-deki-") {
                 return Err(Refusal::CallerSentToken);
             }
-            if is(&"dream.in.verb") {
+            // The vendor documents it on nearly every call. It asks for credentials, and names nobody.
+            if is(&"authenticate") {
+                let value = decode(value);
+                if !["true", "false"]
+                    .iter()
+                    .any(|one| value.eq_ignore_ascii_case(one))
+                {
+                    return Err(Refusal::CallerSentToken);
+                }
+            } else if is(&"dream.in.verb") {
                 if parameters.verb.is_some() {
                     return Err(Refusal::ConflictingMethod);
                 }
@@ -57,7 +67,9 @@ impl Parameters {
                 if !FORMATS.iter().any(|one| format.eq_ignore_ascii_case(one)) {
                     return Err(Refusal::ForbiddenParameter);
                 }
-            } else if !is(&"dream.out.select") && STEERING.iter().any(begins) {
+            } else if !is(&"dream.out.select") && STEERING.iter().any(begins)
+                || !may_mint && sets_a_password(name)
+            {
                 return Err(Refusal::ForbiddenParameter);
             }
         }
@@ -74,14 +86,13 @@ pub fn asks_for_json(query: &str) -> Option<bool> {
 }
 
 /// Names that say who asks, by any of the ways the API family accepts.
-static IDENTITIES: Names<9> = Names::new([
+static IDENTITIES: Names<8> = Names::new([
     "apikey",
     "x-apikey",
     "authtoken",
     "dekisession",
     "service-key",
     "x-authtoken",
-    "authenticate",
     "x-deki-token",
     "impersonateuserid",
 ]);
@@ -91,6 +102,18 @@ const FORMATS: [&str; 3] = ["json", "php", "xml"];
 
 /// How the names begin of what steers the site or reshapes its answer.
 const STEERING: [&str; 3] = ["dream.in", "dream.out", "x-dream-"];
+
+/// Whether a parameter is one of those that set a credential: `accountpassword`, `authpassword`,
+/// `newpassword` and whatever else is called so.
+fn sets_a_password(name: &str) -> bool {
+    let name = name.as_bytes();
+    ["password", "passwd", "passphrase", "pwd"]
+        .iter()
+        .any(|word| {
+            let mut pieces = name.windows(word.len());
+            pieces.any(|piece| piece.eq_ignore_ascii_case(word.as_bytes()))
+        })
+}
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query
@@ -151,7 +174,7 @@ mod tests {
     use super::*;
 
     fn check(query: &str, expected: Result<Option<&str>, Refusal>) {
-        let got = Parameters::judge(Some(query)).map(|p| p.verb.map(|v| v.to_string()));
+        let got = Parameters::judge(Some(query), false).map(|p| p.verb.map(|v| v.to_string()));
         assert_eq!(got, expected.map(|verb| verb.map(str::to_owned)), "{query}");
     }
 
@@ -168,6 +191,7 @@ mod tests {
             "q=authtoken&title=x-deki-token&a;authtoken=1&redirect=%zz",
             Ok(None),
         );
+        check("authenticate=true&AUTHENTICATE=False", Ok(None));
         check("dream.in.verb=PUT", Ok(Some("PUT")));
         check("Dream%2EIn%2EVerb=delete", Ok(Some("DELETE")));
     }
@@ -188,7 +212,9 @@ mod tests {
             "authtoken",
             "+authtoken=1",
             "X-Authtoken=1",
-            "authenticate=true",
+            "authenticate=1_admin",
+            "authenticate",
+            "authenticate=true&Authenticate=x",
             "x-deki-site=1",
         ] {
             check(query, Err(Refusal::CallerSentToken));
@@ -221,6 +247,28 @@ mod tests {
         ] {
             check(query, Err(Refusal::ForbiddenParameter));
         }
+    }
+
+    #[test]
+    fn what_sets_a_password() {
+        for name in [
+            "accountpassword",
+            "AccountPassword",
+            "authpassword",
+            "newpassword",
+            "currentpassword",
+            "password",
+            "account%70assword",
+            "account%u0050assword",
+            "altpasswd",
+            "userpwd",
+        ] {
+            let query = format!("a=1&{name}=x");
+            check(&query, Err(Refusal::ForbiddenParameter));
+            let where_it_may = Parameters::judge(Some(&query), true);
+            assert_eq!(where_it_may, Ok(Parameters::default()), "{name}");
+        }
+        check("q=password&title=accountpassword", Ok(None));
     }
 
     #[test]
@@ -257,14 +305,14 @@ mod tests {
                 _ => format!("%u{b:04X}"),
             }).collect();
             prop_assert_eq!(
-                Parameters::judge(Some(&format!("a=b&{name}=x"))),
+                Parameters::judge(Some(&format!("a=b&{name}=x")), false),
                 Err(Refusal::CallerSentToken)
             );
         }
 
         #[test]
         fn decoding_never_panics(query in "\\PC{0,60}") {
-            let _ = Parameters::judge(Some(&query));
+            let _ = Parameters::judge(Some(&query), false);
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use http::StatusCode;
 
+use super::fault::{MessageFault, TargetFault};
+
 /// Why a request is not forwarded, or why its answer is not passed on.
 ///
 /// The code of a refusal never changes its meaning: it is the metric label, the header
@@ -12,9 +14,9 @@ use http::StatusCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The request target cannot be judged the way the site would read it.
-    BadTarget,
+    BadTarget(TargetFault),
     /// The message breaks a rule of HTTP that peers read in different ways.
-    BadMessage,
+    BadMessage(MessageFault),
     /// The caller sent a MindTouch token or a MindTouch identity of its own.
     CallerSentToken,
     /// A query parameter would steer the site or reshape its answer.
@@ -72,7 +74,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Every refusal there is.
+    /// Every refusal there is, one for each code.
     pub fn all() -> impl Iterator<Item = Self> {
         ALL.into_iter()
     }
@@ -92,12 +94,28 @@ impl Refusal {
         self.row().2
     }
 
+    /// Which of its causes a refusal has, for the record, where its code has several.
+    pub fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::BadTarget(fault) => Some(fault.name()),
+            Self::BadMessage(fault) => Some(fault.name()),
+            _ => None,
+        }
+    }
+
+    /// Where its code stands in [`Self::all`].
+    pub fn position(self) -> usize {
+        let kind = std::mem::discriminant(&self);
+        let is_kind = |one: &Self| std::mem::discriminant(one) == kind;
+        ALL.iter().position(is_kind).unwrap_or_default()
+    }
+
     /// Whether the connection must close after this refusal, because where the next request
     /// starts is not certain or the rest of this one is not worth reading.
     pub fn closes_connection(self) -> bool {
         matches!(
             self,
-            Self::BadMessage
+            Self::BadMessage(_)
                 | Self::RequestTimeout
                 | Self::BodyTooLarge
                 | Self::HeadersTooLarge
@@ -112,16 +130,8 @@ impl Refusal {
     )]
     fn row(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::BadTarget => (
-                StatusCode::BAD_REQUEST,
-                "bad_target",
-                "The request target is not acceptable: send an absolute path without dot segments, empty segments, encoded slashes, backslashes, control bytes or broken percent-escapes; encode a slash in a page title twice (%252F).",
-            ),
-            Self::BadMessage => (
-                StatusCode::BAD_REQUEST,
-                "bad_message",
-                "The HTTP message is malformed or ambiguous: send one Host, one Content-Length or Transfer-Encoding: chunked but not both, and header fields of visible ASCII.",
-            ),
+            Self::BadTarget(fault) => (StatusCode::BAD_REQUEST, "bad_target", fault.sentence()),
+            Self::BadMessage(fault) => (StatusCode::BAD_REQUEST, "bad_message", fault.sentence()),
             Self::CallerSentToken => (
                 StatusCode::BAD_REQUEST,
                 "caller_sent_token",
@@ -130,7 +140,7 @@ impl Refusal {
             Self::ForbiddenParameter => (
                 StatusCode::BAD_REQUEST,
                 "forbidden_parameter",
-                "A query parameter is not accepted here: of dream.in.* only dream.in.verb, of dream.out.* only dream.out.select and dream.out.format with json, php or xml.",
+                "A query parameter is not accepted here: of dream.in.* only dream.in.verb, of dream.out.* only dream.out.select and dream.out.format with json, php or xml, and none that sets a password.",
             ),
             Self::ConflictingMethod => (
                 StatusCode::BAD_REQUEST,
@@ -140,12 +150,12 @@ impl Refusal {
             Self::AmbiguousCredential => (
                 StatusCode::BAD_REQUEST,
                 "ambiguous_credential",
-                "Send exactly one credential: either Authorization or X-Api-Key, once.",
+                "Send exactly one credential, once: in Authorization, in X-Api-Key or in X-Deki-Token.",
             ),
             Self::CredentialMissing => (
                 StatusCode::UNAUTHORIZED,
                 "credential_missing",
-                "Send your API key as Authorization: Bearer KEY or as X-Api-Key: KEY.",
+                "Send your API key as Authorization: Bearer KEY, as X-Api-Key: KEY or, if it begins with cs_, as X-Deki-Token: KEY.",
             ),
             Self::CredentialUnknown => (
                 StatusCode::UNAUTHORIZED,
@@ -262,8 +272,8 @@ impl Refusal {
 }
 
 const ALL: [Refusal; 29] = [
-    Refusal::BadTarget,
-    Refusal::BadMessage,
+    Refusal::BadTarget(TargetFault::Form),
+    Refusal::BadMessage(MessageFault::StartLine),
     Refusal::CallerSentToken,
     Refusal::ForbiddenParameter,
     Refusal::ConflictingMethod,
@@ -301,16 +311,16 @@ mod tests {
 
     #[test]
     fn codes_are_distinct_and_stable_in_form() {
-        assert_eq!(
-            Refusal::Internal as usize + 1,
-            ALL.len(),
-            "none is left out"
-        );
+        let rows = include_str!("refusal.rs").split("fn row(").nth(1).unwrap();
+        let rows = rows.split("const ALL").next().unwrap();
+        let rows = rows.matches("StatusCode::").count();
+        assert_eq!(rows, ALL.len(), "none is left out");
         let codes: HashSet<_> = Refusal::all().map(Refusal::code).collect();
         assert_eq!(codes.len(), ALL.len(), "two refusals share a code");
         for (index, refusal) in Refusal::all().enumerate() {
             assert_eq!(
-                index, refusal as usize,
+                index,
+                refusal.position(),
                 "{refusal:?} stands in its own place"
             );
             assert!(
@@ -338,7 +348,7 @@ mod tests {
     fn statuses_are_those_of_the_contract() {
         let check =
             |refusal: Refusal, status: u16| assert_eq!(refusal.status(), status, "{refusal:?}");
-        check(Refusal::BadTarget, 400);
+        check(Refusal::BadTarget(TargetFault::Dots), 400);
         check(Refusal::CredentialUnknown, 401);
         check(Refusal::MintsCredentials, 403);
         check(Refusal::NoRoute, 404);

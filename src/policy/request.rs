@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::Refusal;
+use super::fault::MessageFault;
 use super::host::Authority;
 use super::names::Names;
 use crate::signing::Epoch;
@@ -128,15 +129,15 @@ impl<'a> Request<'a> {
         if matches!(self.method, b"CONNECT" | b"TRACE") {
             return Err(Refusal::MethodNotSupported);
         }
-        self.check_values()?;
-        self.check_expectation()?;
+        self.check_values().map_err(Refusal::BadMessage)?;
+        self.check_expectation().map_err(Refusal::BadMessage)?;
         // A body on these has no meaning (RFC 9110 section 9.3.1), and servers that do not read it
         // take it for the next request.
         let bodiless = matches!(self.method, b"GET" | b"HEAD" | b"OPTIONS");
         if bodiless && matches!(self.body, Body::Length(1..)) {
-            return Err(Refusal::BadMessage);
+            return Err(Refusal::BadMessage(MessageFault::BodyWithoutMeaning));
         }
-        self.host()
+        self.host().map_err(Refusal::BadMessage)
     }
 
     fn check_size(&self) -> Result<(), Refusal> {
@@ -151,7 +152,7 @@ impl<'a> Request<'a> {
 
     /// Judges the values the decision rests on, and no others: what else a stranger sends is dropped
     /// unread.
-    fn check_values(&self) -> Result<(), Refusal> {
+    fn check_values(&self) -> Result<(), MessageFault> {
         for field in self.fields {
             if !DECISIVE.has(field.name) {
                 continue;
@@ -160,8 +161,11 @@ impl<'a> Request<'a> {
                 let mut options = field.value.split(|byte| *byte == b',');
                 field.is("connection") && options.any(|option| self.rests_on(option.trim_ascii()))
             };
-            if !is_plain(field.value) || nominates_too_much() {
-                return Err(Refusal::BadMessage);
+            if !is_plain(field.value) {
+                return Err(MessageFault::Value);
+            }
+            if nominates_too_much() {
+                return Err(MessageFault::Connection);
             }
         }
         Ok(())
@@ -179,23 +183,25 @@ impl<'a> Request<'a> {
                 .any(|field| field.name.eq_ignore_ascii_case(option))
     }
 
-    fn check_expectation(&self) -> Result<(), Refusal> {
+    fn check_expectation(&self) -> Result<(), MessageFault> {
         match self.only("expect") {
             Ok(None) => Ok(()),
             Ok(Some(value)) if value.eq_ignore_ascii_case(b"100-continue") => Ok(()),
-            _ => Err(Refusal::BadMessage),
+            _ => Err(MessageFault::Expectation),
         }
     }
 
-    fn host(&self) -> Result<Authority<'a>, Refusal> {
-        let header = self.only("host").map_err(|_| Refusal::BadMessage)?;
+    fn host(&self) -> Result<Authority<'a>, MessageFault> {
+        let header = self.only("host");
+        let header = header.map_err(|Repeated| MessageFault::HostCount)?;
         let host = match (self.authority, header) {
             (Some(authority), Some(header)) if authority.eq_ignore_ascii_case(header) => authority,
             (Some(host), None) | (None, Some(host)) => host,
-            (Some(_), Some(_)) | (None, None) => return Err(Refusal::BadMessage),
+            (Some(_), Some(_)) => return Err(MessageFault::HostMismatch),
+            (None, None) => return Err(MessageFault::HostCount),
         };
-        let host = std::str::from_utf8(host).map_err(|_| Refusal::BadMessage)?;
-        Authority::parse(host).ok_or(Refusal::BadMessage)
+        let host = std::str::from_utf8(host).map_err(|_| MessageFault::HostForm)?;
+        Authority::parse(host).ok_or(MessageFault::HostForm)
     }
 }
 
@@ -269,7 +275,9 @@ pub(crate) mod tests {
         }
     }
 
-    const BAD: Result<(), Refusal> = Err(Refusal::BadMessage);
+    fn bad(fault: MessageFault) -> Result<(), Refusal> {
+        Err(Refusal::BadMessage(fault))
+    }
 
     fn check(method: &str, lines: &[(&str, &str)], expected: Result<(), Refusal>) {
         let mut all = vec![("Host", "gw.example")];
@@ -293,18 +301,26 @@ pub(crate) mod tests {
         check("PUT", Body::Unknown, Ok(()));
         check("GET", Body::Unknown, Ok(()));
         for method in ["GET", "HEAD", "OPTIONS"] {
-            check(method, Body::Length(1), BAD);
+            check(
+                method,
+                Body::Length(1),
+                bad(MessageFault::BodyWithoutMeaning),
+            );
         }
     }
 
     #[test]
     fn expectations() {
         check("PUT", &[("Expect", "100-Continue")], Ok(()));
-        check("POST", &[("expect", "200-ok")], BAD);
+        check(
+            "POST",
+            &[("expect", "200-ok")],
+            bad(MessageFault::Expectation),
+        );
         check(
             "PUT",
             &[("expect", "100-continue"), ("expect", "100-continue")],
-            BAD,
+            bad(MessageFault::Expectation),
         );
     }
 
@@ -317,13 +333,12 @@ pub(crate) mod tests {
         };
         check(&[("host", "gw.example:8080")], Ok(()));
         check(&[("HOST", "[::1]:8080")], Ok(()));
-        check(&[], BAD);
-        check(&[("host", "")], BAD);
-        check(&[("host", "a"), ("Host", "a")], BAD);
-        check(&[("host", "a@b")], BAD);
-        check(&[("host", "a/b")], BAD);
-        check(&[("host", "a b")], BAD);
-        check(&[("host", "a, a")], BAD);
+        check(&[], bad(MessageFault::HostCount));
+        let twice = [("host", "a"), ("Host", "a")];
+        check(&twice, bad(MessageFault::HostCount));
+        for host in ["", "a@b", "a/b", "a b", "a, a", "a:b", "a:99999"] {
+            check(&[("host", host)], bad(MessageFault::HostForm));
+        }
     }
 
     #[test]
@@ -338,8 +353,10 @@ pub(crate) mod tests {
         };
         check("gw.example", &[], Ok("gw.example"));
         check("gw.example", &[("host", "GW.example")], Ok("gw.example"));
-        check("gw.example", &[("host", "other")], Err(Refusal::BadMessage));
-        check("a@gw.example", &[], Err(Refusal::BadMessage));
+        let differs = Refusal::BadMessage(MessageFault::HostMismatch);
+        check("gw.example", &[("host", "other")], Err(differs));
+        let malformed = Refusal::BadMessage(MessageFault::HostForm);
+        check("a@gw.example", &[], Err(malformed));
     }
 
     #[test]
@@ -348,7 +365,7 @@ pub(crate) mod tests {
         check("GET", &[("cookie", "name=J\u{f6}rg")], Ok(()));
         check("GET", &[("user-agent", "J\u{f6}rg")], Ok(()));
         for name in DECISIVE.iter() {
-            check("GET", &[(name, "J\u{f6}rg")], BAD);
+            check("GET", &[(name, "J\u{f6}rg")], bad(MessageFault::Value));
         }
         let latin = [
             Field {
@@ -387,14 +404,14 @@ pub(crate) mod tests {
             let nominates = format!("close ,{name}\t");
             let sent = [(name, "https://a.test"), ("connection", &nominates)];
             if name == "Host" {
-                check("GET", &sent[1..], BAD);
+                check("GET", &sent[1..], bad(MessageFault::Connection));
                 continue;
             }
-            check("GET", &sent, BAD);
+            check("GET", &sent, bad(MessageFault::Connection));
             check(
                 "GET",
                 &[sent[0], ("connection", "close"), ("Connection", name)],
-                BAD,
+                bad(MessageFault::Connection),
             );
             check("GET", &sent[1..], Ok(()));
         }

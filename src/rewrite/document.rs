@@ -102,6 +102,19 @@ pub fn preflight<'a>(
     }
 }
 
+/// The answer to an OPTIONS that may go no further.
+pub fn options<'a>(methods: &'a str, sharing: &'a Sharing, request_id: &'a str) -> Own<'a> {
+    let mut set = Vec::with_capacity(8);
+    set.push(("Allow", Value::Bytes(methods.as_bytes())));
+    set.push((REQUEST_ID_HEADER, Value::Bytes(request_id.as_bytes())));
+    share(sharing, std::iter::empty(), &mut set);
+    Own {
+        status: 204,
+        set,
+        body: Vec::new(),
+    }
+}
+
 /// The error document of a refusal, and its media type.
 fn document(refusal: Refusal, json: bool, request_id: &str) -> (Vec<u8>, &'static str) {
     let status = refusal.status();

@@ -22,7 +22,7 @@ impl Telemetry {
     pub fn record(&self, record: &Record<'_>) {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
         if let Some(refusal) = record.refusal
-            && let Some(count) = self.refusals.get(refusal as usize)
+            && let Some(count) = self.refusals.get(refusal.position())
         {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -50,7 +50,7 @@ impl Telemetry {
     /// How many exchanges ended in a refusal.
     pub fn refused(&self, refusal: Refusal) -> u64 {
         self.refusals
-            .get(refusal as usize)
+            .get(refusal.position())
             .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
@@ -93,7 +93,7 @@ mod tests {
     fn each_refusal_is_counted_by_itself() {
         let telemetry = Telemetry::default();
         for (position, refusal) in Refusal::all().enumerate() {
-            assert_eq!(position, refusal as usize, "{refusal:?}");
+            assert_eq!(position, refusal.position(), "{refusal:?}");
             for _ in 0..=position {
                 telemetry.record(&Record {
                     refusal: Some(refusal),

@@ -32,7 +32,7 @@ pub struct Record<'a> {
     pub status: u16,
     /// Why it was refused.
     pub refusal: Option<Refusal>,
-    /// What failed on the way to the site, from a closed list.
+    /// What failed on the way to the site, or what made the request malformed; from closed lists.
     pub cause: Option<&'static str>,
     /// What a `report_only` route let pass.
     pub would_refuse: Option<Refusal>,

@@ -5,6 +5,7 @@
 //! sections 6.3, 7.1 and 11.2). The first byte that is not as the standard has it ends the message.
 //! Chunk extensions and trailers are read and dropped.
 
+use crate::policy::fault::MessageFault;
 use crate::policy::request::{self, Body, Field, Version};
 
 /// Longest line with a chunk's size in bytes, and longest trailer section.
@@ -13,9 +14,9 @@ const LINE_BYTES_MAX: usize = 8 * 1024;
 /// Sizes of chunks and lengths of bodies stay below this, so that sums cannot overflow.
 const SIZE_MAX: u64 = 1 << 56;
 
-/// Framing that two readers could take in two ways, or that is none.
+/// Framing that two readers could take in two ways, or that is none; and in which part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Misframed;
+pub struct Misframed(pub MessageFault);
 
 /// What follows a request's header section.
 ///
@@ -28,7 +29,7 @@ pub fn of_request(version: Version, fields: &[Field<'_>]) -> Result<Body, Misfra
         Said::Nothing | Said::Length(0) => Ok(Body::None),
         Said::Length(length) => Ok(Body::Length(length)),
         Said::Chunked if version == Version::Http11 => Ok(Body::Unknown),
-        Said::Chunked => Err(Misframed),
+        Said::Chunked => Err(Misframed(MessageFault::Coding)),
     }
 }
 
@@ -44,7 +45,7 @@ pub fn of_answer(
 ) -> Result<(Decoder, Option<u64>), Misframed> {
     let said = Said::read_lenient(fields)?;
     if said == Said::Chunked && version != Version::Http11 {
-        return Err(Misframed);
+        return Err(Misframed(MessageFault::Coding));
     }
     let announced = match said {
         Said::Length(length) => Some(length),
@@ -86,8 +87,14 @@ impl Said {
                 Some(Named::Length) => Self::Length(length(field.value)?),
                 Some(Named::Coding) => coding(field.value)?,
             };
-            if said != Self::Nothing {
-                return Err(Misframed);
+            let fault = match (said, one) {
+                (Self::Nothing, _) => None,
+                (Self::Length(_), Self::Length(_)) => Some(MessageFault::Length),
+                (Self::Chunked, Self::Chunked) => Some(MessageFault::Coding),
+                _ => Some(MessageFault::LengthAndCoding),
+            };
+            if let Some(fault) = fault {
+                return Err(Misframed(fault));
             }
             said = one;
         }
@@ -101,12 +108,15 @@ impl Said {
             match Self::of(field) {
                 None => {}
                 Some(Named::Coding) if said == Self::Nothing => said = coding(field.value)?,
-                Some(Named::Coding) => return Err(Misframed),
+                Some(Named::Coding) => return Err(Misframed(MessageFault::LengthAndCoding)),
                 Some(Named::Length) => {
                     for one in field.value.split(|byte| *byte == b',') {
                         let one = Self::Length(length(one.trim_ascii())?);
+                        if said == Self::Chunked {
+                            return Err(Misframed(MessageFault::LengthAndCoding));
+                        }
                         if said != Self::Nothing && said != one {
-                            return Err(Misframed);
+                            return Err(Misframed(MessageFault::Length));
                         }
                         said = one;
                     }
@@ -131,20 +141,21 @@ enum Named {
 }
 
 fn length(digits: &[u8]) -> Result<u64, Misframed> {
+    const FAULT: Misframed = Misframed(MessageFault::Length);
     if digits.is_empty() || digits.len() > 19 {
-        return Err(Misframed);
+        return Err(FAULT);
     }
     let mut length = 0_u64;
     for digit in digits {
         if !digit.is_ascii_digit() {
-            return Err(Misframed);
+            return Err(FAULT);
         }
         length = length * 10 + u64::from(digit - b'0');
     }
     if length < SIZE_MAX {
         Ok(length)
     } else {
-        Err(Misframed)
+        Err(FAULT)
     }
 }
 
@@ -152,7 +163,7 @@ fn coding(value: &[u8]) -> Result<Said, Misframed> {
     if value.eq_ignore_ascii_case(b"chunked") {
         Ok(Said::Chunked)
     } else {
-        Err(Misframed)
+        Err(Misframed(MessageFault::Coding))
     }
 }
 
@@ -288,16 +299,17 @@ impl Decoder {
 
     /// One byte of the framing.
     fn step(&mut self, state: State, byte: u8) -> Result<State, Misframed> {
+        const FAULT: Misframed = Misframed(MessageFault::Body);
         self.line_bytes += 1;
         if self.line_bytes > LINE_BYTES_MAX {
-            return Err(Misframed);
+            return Err(FAULT);
         }
         Ok(match (state, byte) {
             (State::Size(size), byte) if byte.is_ascii_hexdigit() => {
                 let digit = u64::from((byte as char).to_digit(16).unwrap_or_default());
                 match size.unwrap_or_default() * 16 + digit {
                     size if size < SIZE_MAX => State::Size(Some(size)),
-                    _ => return Err(Misframed),
+                    _ => return Err(FAULT),
                 }
             }
             (State::Size(Some(size)), b';') => State::Extension(size),
@@ -321,7 +333,7 @@ impl Decoder {
             (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~') => State::Trailer,
             (State::TrailerEnd(true), b'\n') => State::Done,
             (State::TrailerEnd(false), b'\n') => State::TrailerStart,
-            _ => return Err(Misframed),
+            _ => return Err(FAULT),
         })
     }
 }
@@ -356,6 +368,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const BROKEN: Result<(Vec<u8>, usize, bool), Misframed> = Err(Misframed(MessageFault::Body));
 
     /// How much of `body` passes as a chunked body: the payload, or nothing if a byte is wrong.
     fn decode(body: &[u8]) -> Result<(Vec<u8>, usize, bool), Misframed> {
@@ -434,17 +448,17 @@ mod tests {
             "0\r\nX: a\rb\r\n",
             "0\r\nX: a\0\r\n",
         ] {
-            assert_eq!(decode(body.as_bytes()), Err(Misframed), "{body:?}");
+            assert_eq!(decode(body.as_bytes()), BROKEN, "{body:?}");
         }
     }
 
     #[test]
     fn endless_lines() {
         let long = "a".repeat(LINE_BYTES_MAX);
-        assert_eq!(decode(format!("5;{long}").as_bytes()), Err(Misframed));
-        assert_eq!(decode(format!("0\r\nX: {long}").as_bytes()), Err(Misframed));
+        assert_eq!(decode(format!("5;{long}").as_bytes()), BROKEN);
+        assert_eq!(decode(format!("0\r\nX: {long}").as_bytes()), BROKEN);
         let many = "X: a\r\n".repeat(LINE_BYTES_MAX / 6 + 1);
-        assert_eq!(decode(format!("0\r\n{many}").as_bytes()), Err(Misframed));
+        assert_eq!(decode(format!("0\r\n{many}").as_bytes()), BROKEN);
     }
 
     fn fields<'a>(lines: &'a [(&'a str, &'a str)]) -> Vec<Field<'a>> {
@@ -478,20 +492,16 @@ mod tests {
 
     #[test]
     fn requests_that_read_two_ways() {
-        for lines in [
-            &[("content-length", "12"), ("content-length", "12")][..],
-            &[("content-length", "12"), ("transfer-encoding", "chunked")],
-            &[("transfer-encoding", "chunked"), ("content-length", "0")],
-            &[
-                ("transfer-encoding", "chunked"),
-                ("transfer-encoding", "chunked"),
-            ],
-            &[
-                ("transfer-encoding", "chunked"),
-                ("transfer-encoding", "identity"),
-            ],
+        let (length, chunked) = (("content-length", "12"), ("transfer-encoding", "chunked"));
+        let identity = ("transfer-encoding", "identity");
+        for (lines, fault) in [
+            ([length, length], MessageFault::Length),
+            ([length, chunked], MessageFault::LengthAndCoding),
+            ([chunked, length], MessageFault::LengthAndCoding),
+            ([chunked, chunked], MessageFault::Coding),
+            ([chunked, identity], MessageFault::Coding),
         ] {
-            assert_eq!(asked(lines), Err(Misframed), "{lines:?}");
+            assert_eq!(asked(&lines), Err(Misframed(fault)), "{lines:?}");
         }
         for value in [
             "",
@@ -506,7 +516,7 @@ mod tests {
         ] {
             assert_eq!(
                 asked(&[("content-length", value)]),
-                Err(Misframed),
+                Err(Misframed(MessageFault::Length)),
                 "{value}"
             );
         }
@@ -522,7 +532,7 @@ mod tests {
         ] {
             assert_eq!(
                 asked(&[("transfer-encoding", value)]),
-                Err(Misframed),
+                Err(Misframed(MessageFault::Coding)),
                 "{value}"
             );
         }
@@ -531,7 +541,7 @@ mod tests {
                 Version::Http10,
                 &fields(&[("transfer-encoding", "chunked")])
             ),
-            Err(Misframed)
+            Err(Misframed(MessageFault::Coding))
         );
     }
 
@@ -564,12 +574,12 @@ mod tests {
             read(&[("content-length", "5, 5"), ("content-length", "5")]),
             Ok((State::Length(5), Some(5)))
         );
-        assert_eq!(read(&[("content-length", "5, 6")]), Err(Misframed));
-        assert_eq!(read(&[("transfer-encoding", "identity")]), Err(Misframed));
-        assert_eq!(
-            read(&[("transfer-encoding", "chunked"), ("content-length", "5")]),
-            Err(Misframed)
-        );
+        let differing = read(&[("content-length", "5, 6")]);
+        assert_eq!(differing, Err(Misframed(MessageFault::Length)));
+        let other = read(&[("transfer-encoding", "identity")]);
+        assert_eq!(other, Err(Misframed(MessageFault::Coding)));
+        let both = read(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
+        assert_eq!(both, Err(Misframed(MessageFault::LengthAndCoding)));
         let (decoder, length) =
             of_answer(Version::Http11, &fields(&[("content-length", "5")]), true).unwrap();
         assert!(

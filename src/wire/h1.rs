@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::clock::{self, Alarm};
 use super::connection::{Connection, Torn};
-use super::framing::{self, Decoder, Encoder};
+use super::framing::{self, Decoder, Encoder, Misframed};
 use super::head::{Finder, HeadFault, RequestHead};
 use super::{Announced, Departure, Downstream, Outgoing};
+use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::request::{Body, Request, Version};
 use crate::rewrite::write_number;
@@ -149,7 +150,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
             }
             match self.connection.poll_fill(cx) {
                 Poll::Ready(Ok(0)) if has_begun => {
-                    return Poll::Ready(Next::Fault(HeadFault::Malformed));
+                    let cut = HeadFault::Malformed(MessageFault::Cut);
+                    return Poll::Ready(Next::Fault(cut));
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Nothing),
                 Poll::Ready(Ok(_)) if !has_begun => self.since = Instant::now(),
@@ -244,7 +246,7 @@ impl Drain {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
     fn with_request<R>(&mut self, judge: impl FnOnce(Result<&Request<'_>, HeadFault>) -> R) -> R {
         let Some((start, end)) = self.head else {
-            return judge(Err(HeadFault::Malformed));
+            return judge(Err(HeadFault::Malformed(MessageFault::Cut)));
         };
         let bytes = &self.connection.unread()[start..end];
         self.message.is_head = is_head(bytes);
@@ -258,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
         let body = match framing::of_request(head.version, &head.fields) {
             Ok(_) if self.message.is_empty => Body::None,
             Ok(body) => body,
-            Err(_) => return judge(Err(HeadFault::Malformed)),
+            Err(Misframed(fault)) => return judge(Err(HeadFault::Malformed(fault))),
         };
         let request = Request {
             method: head.method,

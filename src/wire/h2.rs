@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::{self, Alarm};
 use super::connection::Torn;
-use super::framing;
+use super::framing::{self, Misframed};
 use super::head::HeadFault;
 use super::{Announced, Departure, Downstream, Outgoing};
 use crate::policy::request::{Body, Field, Request, Version};
@@ -139,7 +139,7 @@ impl Downstream for H2 {
                 Body::Unknown
             }
             Ok(body) => body,
-            Err(_) => return judge(Err(HeadFault::Malformed)),
+            Err(Misframed(fault)) => return judge(Err(HeadFault::Malformed(fault))),
         };
         let uri = &self.head.uri;
         let request = Request {

@@ -7,6 +7,7 @@
 use memchr::memchr;
 
 use crate::policy::Refusal;
+use crate::policy::fault::MessageFault;
 use crate::policy::request::{Field, Version};
 use crate::policy::target::TARGET_BYTES_MAX;
 
@@ -21,6 +22,9 @@ const FIRST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + 64;
 
 /// Empty lines that may stand before a request (RFC 9112 section 2.2).
 const EMPTY_LINES_MAX: usize = 8;
+
+const FIRST_LINE: HeadFault = HeadFault::Malformed(MessageFault::StartLine);
+const LINE: HeadFault = HeadFault::Malformed(MessageFault::Line);
 
 /// Finds the end of a head while it arrives, looking at each byte once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,7 +43,7 @@ pub struct Finder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadFault {
     /// It can be read in two ways, or in none.
-    Malformed,
+    Malformed(MessageFault),
     /// The request line is longer than a target may be.
     TargetTooLong,
     /// The header section is too large, or has too many fields.
@@ -50,7 +54,7 @@ impl HeadFault {
     /// The refusal of a request.
     pub fn refusal(self) -> Refusal {
         match self {
-            Self::Malformed => Refusal::BadMessage,
+            Self::Malformed(fault) => Refusal::BadMessage(fault),
             Self::TargetTooLong => Refusal::TargetTooLong,
             Self::TooLarge => Refusal::HeadersTooLarge,
         }
@@ -66,17 +70,17 @@ impl Finder {
         while let Some(found) = memchr(b'\n', &input[self.seen..]) {
             let end = self.seen + found;
             if end == self.line || input[end - 1] != b'\r' {
-                return Err(HeadFault::Malformed);
+                return Err(self.first.map_or(FIRST_LINE, |_| LINE));
             }
             let is_empty = end - 1 == self.line;
             match self.first {
                 None if is_empty => {
                     self.empty += 1;
                     if self.empty > EMPTY_LINES_MAX {
-                        return Err(HeadFault::Malformed);
+                        return Err(FIRST_LINE);
                     }
                 }
-                None if !is_token_byte(input[self.line]) => return Err(HeadFault::Malformed),
+                None if !is_token_byte(input[self.line]) => return Err(FIRST_LINE),
                 None if end - self.line > FIRST_LINE_BYTES_MAX => {
                     return Err(HeadFault::TargetTooLong);
                 }
@@ -98,7 +102,7 @@ impl Finder {
                 .first()
                 .is_some_and(|byte| !is_token_byte(*byte) && *byte != b'\r') =>
             {
-                Err(HeadFault::Malformed)
+                Err(FIRST_LINE)
             }
             None if unfinished.len() > FIRST_LINE_BYTES_MAX => Err(HeadFault::TargetTooLong),
             Some((_, lines)) if input.len() - lines > HEADER_BYTES_MAX => Err(HeadFault::TooLarge),
@@ -128,19 +132,19 @@ impl<'a> RequestHead<'a> {
     /// # Errors
     /// A [`HeadFault`].
     pub fn parse(head: &'a [u8]) -> Result<Self, HeadFault> {
-        let (line, rest) = split_line(head).ok_or(HeadFault::Malformed)?;
-        let space = memchr(b' ', line).ok_or(HeadFault::Malformed)?;
+        let (line, rest) = split_line(head).ok_or(FIRST_LINE)?;
+        let space = memchr(b' ', line).ok_or(FIRST_LINE)?;
         let (method, after) = (&line[..space], &line[space + 1..]);
-        let space = memchr(b' ', after).ok_or(HeadFault::Malformed)?;
+        let space = memchr(b' ', after).ok_or(FIRST_LINE)?;
         let (target, version) = (&after[..space], &after[space + 1..]);
         // A carriage return within the line, which some take for its end.
         if !is_token(method) || target.is_empty() || memchr(b'\r', target).is_some() {
-            return Err(HeadFault::Malformed);
+            return Err(FIRST_LINE);
         }
         let version = match version {
             b"HTTP/1.1" => Version::Http11,
             b"HTTP/1.0" => Version::Http10,
-            _ => return Err(HeadFault::Malformed),
+            _ => return Err(FIRST_LINE),
         };
         let (fields, rest) = fields(rest)?;
         Ok(Self {
@@ -172,18 +176,18 @@ impl<'a> AnswerHead<'a> {
     /// # Errors
     /// A [`HeadFault`].
     pub fn parse(head: &'a [u8]) -> Result<Self, HeadFault> {
-        let (line, rest) = split_line(head).ok_or(HeadFault::Malformed)?;
-        let (version, after) = line.split_at_checked(9).ok_or(HeadFault::Malformed)?;
+        let (line, rest) = split_line(head).ok_or(FIRST_LINE)?;
+        let (version, after) = line.split_at_checked(9).ok_or(FIRST_LINE)?;
         let version = match version {
             b"HTTP/1.1 " => Version::Http11,
             b"HTTP/1.0 " => Version::Http10,
-            _ => return Err(HeadFault::Malformed),
+            _ => return Err(FIRST_LINE),
         };
-        let (digits, reason) = after.split_at_checked(3).ok_or(HeadFault::Malformed)?;
+        let (digits, reason) = after.split_at_checked(3).ok_or(FIRST_LINE)?;
         // Servers that leave the reason out often leave its space out as well.
         let ends = reason.is_empty() || (reason[0] == b' ' && is_text(reason));
         if !ends || !digits.iter().all(u8::is_ascii_digit) || digits[0] == b'0' {
-            return Err(HeadFault::Malformed);
+            return Err(FIRST_LINE);
         }
         let status = digits
             .iter()
@@ -211,20 +215,17 @@ fn fields(mut rest: &[u8]) -> Result<(Vec<Field<'_>>, &[u8]), HeadFault> {
     let mut fields = Vec::with_capacity(16);
     loop {
         let name_ends = |byte: &u8| !is_token_byte(*byte);
-        let colon = rest
-            .iter()
-            .position(name_ends)
-            .ok_or(HeadFault::Malformed)?;
+        let colon = rest.iter().position(name_ends).ok_or(LINE)?;
         let (name, after) = rest.split_at(colon);
         let value = match after {
             [b'\r', b'\n', body @ ..] if name.is_empty() => return Ok((fields, body)),
             [b':', value @ ..] if !name.is_empty() => value,
-            _ => return Err(HeadFault::Malformed),
+            _ => return Err(LINE),
         };
-        let end = control_at(value).ok_or(HeadFault::Malformed)?;
+        let end = control_at(value).ok_or(LINE)?;
         let (value, after) = value.split_at(end);
         let [b'\r', b'\n', after @ ..] = after else {
-            return Err(HeadFault::Malformed);
+            return Err(LINE);
         };
         if fields.len() == FIELDS_MAX {
             return Err(HeadFault::TooLarge);
@@ -342,7 +343,7 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<String, HeadFault> {
-        let (start, end) = find(text.as_bytes())?.ok_or(HeadFault::Malformed)?;
+        let (start, end) = find(text.as_bytes())?.ok_or(HeadFault::Malformed(MessageFault::Cut))?;
         let head = RequestHead::parse(&text.as_bytes()[start..end])?;
         let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut shown = format!(
@@ -411,7 +412,12 @@ mod tests {
             "GET /a HTTP/1.1\r\nA: b\u{7f}\r\n\r\n",
             "GET /a HTTP/1.1\r\n\r\r\n\r\n",
         ] {
-            assert_eq!(read(text), Err(HeadFault::Malformed), "{text:?}");
+            let fault = read(text).err();
+            let expected = [FIRST_LINE, LINE, HeadFault::Malformed(MessageFault::Cut)];
+            assert!(
+                fault.is_some_and(|fault| expected.contains(&fault)),
+                "{text:?}: {fault:?}"
+            );
         }
     }
 
@@ -460,13 +466,9 @@ mod tests {
         );
         assert_eq!(
             find("\r\n".repeat(EMPTY_LINES_MAX + 1).as_bytes()),
-            Err(HeadFault::Malformed)
+            Err(FIRST_LINE)
         );
-        assert_eq!(
-            find(b"\x16\x03\x01"),
-            Err(HeadFault::Malformed),
-            "a TLS hello"
-        );
+        assert_eq!(find(b"\x16\x03\x01"), Err(FIRST_LINE), "a TLS hello");
     }
 
     #[test]
@@ -488,7 +490,12 @@ mod tests {
             "HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
         ] {
-            assert_eq!(read(text), Err(HeadFault::Malformed), "{text:?}");
+            let fault = read(text).err();
+            let expected = [FIRST_LINE, LINE, HeadFault::Malformed(MessageFault::Cut)];
+            assert!(
+                fault.is_some_and(|fault| expected.contains(&fault)),
+                "{text:?}: {fault:?}"
+            );
         }
     }
 }

@@ -561,7 +561,9 @@ async fn hosts_and_lines() {
         .gateway
         .shared
         .telemetry
-        .refused(countersign::policy::Refusal::BadMessage);
+        .refused(countersign::policy::Refusal::BadMessage(
+            countersign::policy::fault::MessageFault::Line,
+        ));
     assert!(
         refused >= 20,
         "early refusals are counted like the others: {refused}"

@@ -653,7 +653,9 @@ async fn the_fault_of_one_stream_is_not_its_siblings() {
         rig.gateway
             .shared
             .telemetry
-            .refused(countersign::policy::Refusal::BadMessage)
+            .refused(countersign::policy::Refusal::BadMessage(
+                countersign::policy::fault::MessageFault::Line,
+            ))
             == 30
     })
     .await;

@@ -146,7 +146,7 @@ async fn tokens_in_the_open_are_refused() {
         "api%6bey=1",
         "impersonateuserid=1",
         "IMPERSONATEUSERID=1",
-        "authenticate=true",
+        "authenticate=1_admin",
     ] {
         rig.get(&format!("/crm/@api/deki/users/current?{parameter}"), "")
             .await
@@ -163,6 +163,9 @@ async fn tokens_in_the_open_are_refused() {
         "DREAM%2EIN%2EHOST=x",
         "dream%u002ein%u002ehost=x",
         "a=1&dream.in.anything=x",
+        "accountpassword=x",
+        "Account%50assword=x",
+        "newpassword=x",
         "dream.out.callback=x",
         "dream.out.pre=x",
         "dream.out.post=x",

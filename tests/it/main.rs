@@ -16,6 +16,7 @@ mod clients;
 mod commands;
 mod config;
 mod cors;
+
 mod faults;
 mod fuzz;
 mod hostile;
@@ -24,6 +25,8 @@ mod hygiene;
 mod leaks;
 mod limits;
 mod logging;
+mod minting;
+mod reference;
 mod relay;
 mod stopping;
 mod tidy;

@@ -10,12 +10,18 @@ use crate::policy::method::METHODS;
 /// The name of the capability that nothing else includes.
 pub(super) const MINTING: &str = "mint-credentials";
 
+/// The name of the one that includes every other built-in one.
+const ALL: &str = "all";
+
 const CATALOGUE: &str = include_str!("../../policy/capabilities.yaml");
 
 /// A capability by name.
-pub(super) struct NamedCapability {
-    pub(super) name: String,
-    pub(super) rules: Vec<Rule>,
+#[derive(Debug)]
+pub(crate) struct NamedCapability {
+    pub(crate) name: String,
+    /// What it is for, in one sentence; empty where a file does not say.
+    pub(crate) about: String,
+    pub(crate) rules: Vec<Rule>,
 }
 
 /// Everything a route may allow.
@@ -34,37 +40,67 @@ impl Catalogue {
             .collect();
         names.join(", ")
     }
+
+    /// The rules of what hands out credentials.
+    pub(super) fn minting(&self) -> &[Rule] {
+        self.find(MINTING).map_or(&[], |minting| &minting.rules)
+    }
 }
 
 pub(super) fn compile(file: &Fields<'_>) -> Catalogue {
-    let mut all = built_in();
+    let mut all = Catalogue(built_in());
     let own = file
         .optional("capabilities", |at| Some(section(at)))
         .unwrap_or_default();
     for capability in own {
-        if all.iter().any(|known| known.name == capability.name) {
+        let place = format!("capabilities.{}", capability.name);
+        if all.find(&capability.name).is_some() {
             file.problem_at(
-                &format!("capabilities.{}", capability.name),
+                &place,
                 "there is a built-in capability of this name; choose another",
             );
-        } else {
-            all.push(capability);
+            continue;
         }
+        for rule in &capability.rules {
+            let mut minting = all.minting().iter();
+            if minting.any(|minting| minting.pattern.covers(&rule.pattern)) {
+                file.warning_at(
+                    &place,
+                    format!(
+                        "the pattern {} never matches: what it names hands out credentials or reaches beyond the knowledge base, and only {MINTING} allows that",
+                        rule.pattern.text()
+                    ),
+                );
+            }
+        }
+        all.0.push(capability);
     }
-    Catalogue(all)
+    all
 }
 
-fn built_in() -> Vec<NamedCapability> {
+/// The capabilities that are compiled in.
+pub(crate) fn built_in() -> Vec<NamedCapability> {
     let tree = Node::parse(CATALOGUE).expect("the catalogue is YAML, as a test shows");
     let findings = Findings::default();
     let fields = At::new(&tree, "", &findings).fields(&["version", "capabilities"]);
     let read = |fields: Fields<'_>| fields.optional("capabilities", |at| Some(section(at)));
-    let capabilities = fields.and_then(read).unwrap_or_default();
+    let mut capabilities = fields.and_then(read).unwrap_or_default();
     let (problems, _) = findings.into_parts();
     assert!(
         problems.is_empty(),
         "the catalogue has no problems, as a test shows: {problems:?}"
     );
+    let mut union: Vec<Rule> = Vec::new();
+    for capability in capabilities.iter().filter(|one| one.name != MINTING) {
+        for rule in &capability.rules {
+            if !union.contains(rule) {
+                union.push(rule.clone());
+            }
+        }
+    }
+    if let Some(all) = capabilities.iter_mut().find(|one| one.name == ALL) {
+        all.rules = union;
+    }
     capabilities
 }
 
@@ -80,16 +116,18 @@ fn section(at: At<'_>) -> Vec<NamedCapability> {
             if !super::is_name(name) {
                 at.problem(super::NAME_CURE);
             }
-            let rules = rules(at)?;
+            let (about, rules) = entry(at)?;
             Some(NamedCapability {
                 name: name.to_owned(),
+                about,
                 rules,
             })
         })
         .collect()
 }
 
-fn rules(at: At<'_>) -> Option<Vec<Rule>> {
+/// What a capability is for, and its rules.
+fn entry(at: At<'_>) -> Option<(String, Vec<Rule>)> {
     let names: Vec<&str> = METHODS.iter().map(Method::as_str).collect();
     let known = [&["about", "any"][..], &names].concat();
     let fields = at.fields(&known)?;
@@ -107,46 +145,110 @@ fn rules(at: At<'_>) -> Option<Vec<Rule>> {
             pattern,
         }));
     }
-    Some(rules)
+    let about = fields.optional("about", |at| at.text().map(str::to_owned));
+    Some((about.unwrap_or_default(), rules))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::capability::{Allowance, Allowed};
+    use crate::policy::target::Target;
+
+    /// Every line of the table of calls that public clients make: `K` is a name in whatever encoding.
+    const CALLS: &str = include_str!("../../../tests/fixtures/calls.txt");
+
+    fn allowance(capabilities: &[NamedCapability], names: &[&str]) -> Allowance {
+        let rules = |wanted: &dyn Fn(&str) -> bool| {
+            let chosen = capabilities.iter().filter(|one| wanted(&one.name));
+            chosen.flat_map(|one| one.rules.iter().cloned()).collect()
+        };
+        Allowance::new(
+            rules(&|name| names.contains(&name)),
+            rules(&|name| name == MINTING),
+            false,
+        )
+    }
+
+    fn judge(allowance: &Allowance, method: &str, path: &str) -> Allowed {
+        let target = format!("/@api/deki/{path}");
+        let target = Target::parse(target.as_bytes(), "h").unwrap();
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        allowance.judge(&method, target.segments())
+    }
 
     #[test]
-    fn the_catalogue_holds_what_the_contract_names() {
-        let catalogue = Catalogue(built_in());
-        for name in [
-            "search",
-            "read-pages",
-            "write-pages",
-            "read-files",
-            "write-files",
-            "read-users",
-            "read-groups",
-            "read-site",
-            "comments",
-            "ratings",
-            "activity",
-            "whoami",
-            "all",
-            MINTING,
-        ] {
-            let capability = catalogue.find(name);
-            assert!(
-                capability.is_some_and(|one| !one.rules.is_empty()),
-                "{name} is there and has rules"
-            );
+    fn every_call_of_the_public_clients_is_covered() {
+        let capabilities = built_in();
+        let all = allowance(&capabilities, &["all"]);
+        for line in CALLS.lines().filter(|line| !line.starts_with('#')) {
+            let [name, methods, paths] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let named = allowance(&capabilities, &[name]);
+            for path in paths.split(' ') {
+                for method in methods.split(',') {
+                    for key in [
+                        "K",
+                        "mindtouch.page%2523overview",
+                        "urn%253ax",
+                        "my%2520prop",
+                    ] {
+                        let path = path.replace('K', key);
+                        for (what, allowance) in [(name, &named), ("all", &all)] {
+                            let judged = judge(allowance, method, &path);
+                            if name == MINTING {
+                                assert_eq!(judged, Allowed::NoItMints, "{method} {path} by {what}");
+                            } else {
+                                let is_allowed =
+                                    matches!(judged, Allowed::Yes { mints: false, .. });
+                                assert!(is_allowed, "{method} {path} by {what}: {judged:?}");
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 
     #[test]
-    fn each_capability_has_its_line() {
-        let lines = CATALOGUE
-            .lines()
-            .filter(|line| line.starts_with("    about: "))
-            .count();
-        assert_eq!(lines, built_in().len());
+    fn reading_is_no_writing() {
+        let capabilities = built_in();
+        for capability in &capabilities {
+            let only_reads = ["search", "reports", "generative", "whoami", "page-security"]
+                .contains(&&*capability.name)
+                || capability.name.starts_with("read-");
+            for rule in &capability.rules {
+                let reads = rule.method == Some(Method::GET);
+                let asks = ["site/query/log/*", "site/search/log/*", "pages/*/allowed"]
+                    .contains(&&**rule.pattern.text());
+                assert!(
+                    !only_reads || reads || asks,
+                    "{}: {rule:?}",
+                    capability.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_its_own_capability_mints() {
+        let capabilities = built_in();
+        let minting = capabilities.iter().find(|one| one.name == MINTING).unwrap();
+        assert!(!minting.rules.is_empty());
+        let others = capabilities.iter().filter(|one| one.name != MINTING);
+        for rule in others.flat_map(|one| &one.rules) {
+            let mut shadows = minting.rules.iter();
+            let shadow = shadows.find(|one| one.pattern.covers(&rule.pattern));
+            assert_eq!(shadow, None, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn each_capability_has_its_sentence_and_rules() {
+        for capability in built_in() {
+            assert!(capability.about.ends_with('.'), "{}", capability.name);
+            assert!(!capability.rules.is_empty(), "{}", capability.name);
+        }
     }
 }

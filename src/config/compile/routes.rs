@@ -191,11 +191,11 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
         .iter()
         .flat_map(|capability| capability.rules.iter().cloned())
         .collect();
-    let minting = catalogue
-        .find(MINTING)
-        .map(|minting| minting.rules.clone())
-        .unwrap_or_default();
-    Some(Allowance::new(rules, minting, may_mint))
+    Some(Allowance::new(
+        rules,
+        catalogue.minting().to_vec(),
+        may_mint,
+    ))
 }
 
 fn server(
