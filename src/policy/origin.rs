@@ -2,19 +2,22 @@
 //!
 //! ```text
 //! patterns = pattern *( "," pattern )        ; as the vendor's form takes them
-//! pattern  = [ scheme "://" ] [ "*." ] host [ ":" ( port / "*" ) ]
+//! pattern  = [ scheme "://" ] [ "*." / name "--*." ] host [ ":" ( port / "*" ) ]
 //! scheme   = "https" / "http"                ; default https; http only with a loopback host
 //! host     = name / IPv4 / "[" IPv6 "]"      ; a name in ASCII or IDN; "*." needs two labels after it
 //! ```
 //!
 //! `*.` stands for one or more whole labels, never for none: `*.example.com` allows
-//! `a.b.example.com` but not `example.com`. Without a port the scheme's own is meant, `:*` means
+//! `a.b.example.com` but not `example.com`. `acme--*.` stands for one label that begins so: all
+//! sandboxes of one Salesforce organization. Without a port the scheme's own is meant, `:*` means
 //! any. There are no regular expressions and no substrings.
 //!
 //! An `Origin` is compared in the only form a browser sends it (the Fetch standard's `Origin`
 //! header, serialized as HTML section 7.1.1 says): lower case, A-labels, no default port, no path,
 //! no user. Anything else comes from no browser and matches nothing: `null`, lists, other spellings
 //! of a host, a trailing dot, an underscore.
+
+use std::fmt;
 
 use thiserror::Error;
 
@@ -84,6 +87,27 @@ impl Origins {
         self.0.iter().any(|pattern| pattern.allows(origin))
     }
 
+    /// The pattern that an origin is nearest to, as far as one is near: most of one host is the
+    /// beginning and the end of the other.
+    pub fn nearest(&self, origin: &str) -> Option<&OriginPattern> {
+        let host = &Origin::parse(origin)?.host;
+        let nearness = |pattern: &&OriginPattern| {
+            let (ours, theirs) = (pattern.host.as_str(), *host);
+            let pairs = || ours.bytes().zip(theirs.bytes());
+            let before = pairs().take_while(|(a, b)| a == b).count();
+            let backwards = ours.bytes().rev().zip(theirs.bytes().rev());
+            let after = backwards.take_while(|(a, b)| a == b).count();
+            let shared = (before + after).min(ours.len().min(theirs.len()));
+            (shared * 2 >= ours.len()).then_some(shared)
+        };
+        let near = self
+            .0
+            .iter()
+            .filter_map(|pattern| Some((nearness(&pattern)?, pattern)));
+        near.max_by_key(|(nearness, _)| *nearness)
+            .map(|(_, pattern)| pattern)
+    }
+
     /// Judges the `Origin` headers of a request.
     pub fn check<'a>(&self, request: &Request<'a>) -> Presented<'a> {
         let value = match request.only("origin") {
@@ -106,11 +130,22 @@ impl Origins {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginPattern {
     scheme: Scheme,
-    /// With `subdomains`, the part after `*.`.
+    below: Below,
+    /// The whole host, or what comes after the wildcard.
     host: Host,
-    subdomains: bool,
     /// `None` is any port.
     port: Option<u16>,
+}
+
+/// Which hosts a pattern means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Below {
+    /// The host itself.
+    Itself,
+    /// Every host below it.
+    Any,
+    /// Those directly below it whose first label begins so, and has more.
+    Sandboxes(Box<str>),
 }
 
 /// Why a pattern cannot be used; the message says what would be right.
@@ -128,7 +163,9 @@ pub enum OriginFault {
     #[error("a wildcard needs at least two labels after it, such as *.example.com")]
     TooWide,
     /// A `*` elsewhere than at the front.
-    #[error("* stands only at the front, for whole labels, such as *.example.com")]
+    #[error(
+        "* stands only at the front, for whole labels, such as *.example.com, or after two hyphens, for a Salesforce sandbox, such as acme--*.sandbox.lightning.force.com"
+    )]
     WildcardInside,
     /// `null`.
     #[error(
@@ -194,20 +231,25 @@ impl OriginPattern {
             Some("*") => None,
             Some(text) => Some(port_number(text).ok_or(OriginFault::Port)?),
         };
-        let (host, subdomains) = match host.strip_prefix("*.") {
-            Some(host) => (host, true),
-            None => (host, false),
+        let (host, below) = match host.split_once("*.") {
+            None => (host, Below::Itself),
+            Some(("", host)) => (host, Below::Any),
+            Some((label, host)) if is_sandbox(label) => {
+                (host, Below::Sandboxes(label.to_ascii_lowercase().into()))
+            }
+            Some(_) => return Err(OriginFault::WildcardInside),
         };
+        let has_wildcard = below != Below::Itself;
         if host.contains('*') {
             return Err(OriginFault::WildcardInside);
         }
         let host = Host::parse(host)
             .filter(Host::is_spelt_by_browsers)
             .ok_or(OriginFault::Host)?;
-        if subdomains && host.is_address() {
+        if has_wildcard && host.is_address() {
             return Err(OriginFault::WildcardInside);
         }
-        if subdomains && !host.as_str().contains('.') && host.as_str() != "localhost" {
+        if has_wildcard && !host.as_str().contains('.') && host.as_str() != "localhost" {
             return Err(OriginFault::TooWide);
         }
         if scheme == Scheme::Http && !host.is_loopback() {
@@ -215,27 +257,60 @@ impl OriginPattern {
         }
         Ok(Self {
             scheme,
+            below,
             host,
-            subdomains,
             port,
         })
     }
 
     /// Whether the pattern allows the origin.
     pub fn allows(&self, origin: &Origin<'_>) -> bool {
-        let host_fits = if self.subdomains {
-            origin
-                .host
-                .strip_suffix(self.host.as_str())
-                .and_then(|labels| labels.strip_suffix('.'))
-                .is_some_and(|labels| !labels.is_empty())
-        } else {
-            origin.host == self.host.as_str()
+        let labels = || {
+            let labels = origin.host.strip_suffix(self.host.as_str())?;
+            labels.strip_suffix('.')
+        };
+        let host_fits = match &self.below {
+            Below::Itself => origin.host == self.host.as_str(),
+            Below::Any => labels().is_some_and(|labels| !labels.is_empty()),
+            Below::Sandboxes(name) => labels()
+                .and_then(|label| label.strip_prefix(&**name))
+                .is_some_and(|rest| !rest.is_empty() && !rest.contains('.')),
         };
         host_fits
             && self.scheme == origin.scheme
             && self.port.is_none_or(|port| port == origin.port)
     }
+}
+
+/// As the file may write it.
+impl fmt::Display for OriginPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.scheme {
+            Scheme::Https => "https://",
+            Scheme::Http => "http://",
+        })?;
+        match &self.below {
+            Below::Itself => {}
+            Below::Any => f.write_str("*.")?,
+            Below::Sandboxes(name) => write!(f, "{name}*.")?,
+        }
+        f.write_str(self.host.as_str())?;
+        match self.port {
+            None => f.write_str(":*"),
+            Some(port) if port == self.scheme.default_port() => Ok(()),
+            Some(port) => write!(f, ":{port}"),
+        }
+    }
+}
+
+/// Whether the beginning of a label is a name and two hyphens.
+fn is_sandbox(label: &str) -> bool {
+    label.strip_suffix("--").is_some_and(|name| {
+        !name.is_empty()
+            && name.len() <= 60
+            && !name.starts_with('-')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    })
 }
 
 #[cfg(test)]
@@ -295,6 +370,67 @@ mod tests {
                 "https://xexample.com",
             ],
         );
+    }
+
+    #[test]
+    fn the_sandboxes_of_one_organization() {
+        check(
+            "Acme--*.sandbox.lightning.force.com",
+            &[
+                "https://acme--uat.sandbox.lightning.force.com",
+                "https://acme--a-b2.sandbox.lightning.force.com",
+            ],
+            &[
+                "https://acme--.sandbox.lightning.force.com",
+                "https://acme.sandbox.lightning.force.com",
+                "https://acme-uat.sandbox.lightning.force.com",
+                "https://evil.acme--uat.sandbox.lightning.force.com",
+                "https://acme--evil.x.sandbox.lightning.force.com",
+                "https://xacme--uat.sandbox.lightning.force.com",
+                "https://acme--uat.lightning.force.com",
+                "https://acme--uat.evil.test",
+                "http://acme--uat.sandbox.lightning.force.com",
+            ],
+        );
+        for pattern in [
+            "--*.example.com",
+            "acme-*.example.com",
+            "acme*.example.com",
+            "a--*b.example.com",
+            "a.b--*.example.com",
+            "-a--*.example.com",
+            "a--*.*.example.com",
+        ] {
+            let parsed = OriginPattern::parse(pattern);
+            assert_eq!(parsed, Err(OriginFault::WildcardInside), "{pattern}");
+        }
+        assert_eq!(OriginPattern::parse("a--*.com"), Err(OriginFault::TooWide));
+    }
+
+    #[test]
+    fn the_nearest_pattern_as_it_is_written() {
+        let list =
+            "crm.example.com, *.apps.example.com:8443, http://localhost:*, acme--*.force.com";
+        let origins = Origins::new(OriginPattern::parse_list(list).unwrap());
+        let check = |origin: &str, expected: Option<&str>| {
+            let nearest = origins.nearest(origin).map(ToString::to_string);
+            assert_eq!(nearest.as_deref(), expected, "{origin}");
+        };
+        let crm = Some("https://crm.example.com");
+        check("https://crm.exmaple.com", crm);
+        check("http://crm.example.com", crm);
+        check("https://a.crm.example.com", crm);
+        check(
+            "https://x.apps.example.com",
+            Some("https://*.apps.example.com:8443"),
+        );
+        check("https://localhost", Some("http://localhost:*"));
+        check(
+            "https://beta--x.force.com",
+            Some("https://acme--*.force.com"),
+        );
+        check("https://evil.test", None);
+        check("null", None);
     }
 
     #[test]
