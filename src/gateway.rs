@@ -2,6 +2,7 @@
 
 mod clocks;
 mod exchange;
+mod probe;
 mod relay;
 #[cfg(test)]
 mod simulation;
@@ -25,7 +26,7 @@ use crate::policy::{Admission, Refusal, Verdict};
 use crate::rewrite::{self, Edits, Keep, Value};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Dial, Duplex, Failure, Pool, PoolKey};
-use crate::watch::breaker::Trial;
+use crate::watch::breaker::Evidence;
 use crate::watch::generation::Live;
 use crate::wire::clock;
 use crate::wire::connection::{Connection, Torn};
@@ -154,7 +155,7 @@ impl Gateway {
         down.open_body();
         match self.forward(down, &mut exchange, &head, body).await {
             Ok(()) => {}
-            Err(broken) => self.end_broken(down, &mut exchange, broken).await,
+            Err(broken) => self.end_broken(down, &mut exchange, broken, body).await,
         }
     }
 
@@ -243,7 +244,7 @@ impl Gateway {
     /// What an admitted request may use: its caller has budget and its site is up, or not.
     fn take_permits(
         &self,
-        exchange: &Exchange<'_>,
+        exchange: &mut Exchange<'_>,
         admission: Admission,
     ) -> Result<Admitted, (Refusal, Option<Duration>)> {
         let generation = &exchange.generation;
@@ -259,13 +260,14 @@ impl Gateway {
         let Some(watched) = generation.site(&admission.route.site) else {
             return Err((Refusal::Internal, None));
         };
-        // Asked last: whoever is let through a breaker that is half open is its one probe.
-        let trial = Trial::begin(&watched.breaker)
-            .map_err(|pause| (Refusal::SiteUnavailable, Some(pause)))?;
+        let watched = Arc::clone(watched);
+        if let Err(left) = watched.breaker.admit(exchange.started()) {
+            exchange.cause = Some(left.cause);
+            return Err((Refusal::SiteUnavailable, Some(left.retry_after)));
+        }
         Ok(Admitted {
             admission,
-            watched: Arc::clone(watched),
-            trial,
+            watched,
             _permits: permits,
         })
     }
@@ -284,7 +286,8 @@ impl Gateway {
             limits: *self.limits(),
             timeouts: site.timeouts,
             body,
-            deadline: exchange.started() + site.timeouts.total,
+            // From here, so that no caller can leave the site less of it.
+            deadline: Instant::now() + site.timeouts.total,
             may_repeat: admission.method.may_repeat(),
             keeps: self.keeps(),
             body_bytes_max: admission.route.body_bytes_max,
@@ -304,6 +307,7 @@ impl Gateway {
             queue.extend_from_slice(b"\r\n\r\n");
             drop(token);
             exchange.asked = Some(Instant::now());
+            exchange.asks += 1;
             let mut relay = Relay::new(down, &mut up, exchange, &mut replay, terms);
             match poll_fn(|cx| relay.poll(cx)).await {
                 Ok(relayed) => {
@@ -346,17 +350,22 @@ impl Gateway {
                 return Ok((waiting, key, true));
             }
             let address = watched.addresses.pick(attempt);
-            let address = address.ok_or(Broken::Site(Failure::Dns))?;
+            let address = address.ok_or(Broken::Unmade(Failure::Dns))?;
             let dialled = timeout_at(deadline, self.dial.dial(site, address)).await;
-            match dialled.unwrap_or(Err(Failure::ConnectTimeout)) {
-                Ok(stream) => return Ok((Connection::new(stream), key, false)),
-                Err(failure) => {
+            match dialled {
+                Ok(Ok(stream)) => return Ok((Connection::new(stream), key, false)),
+                // What was left of the time may be what an attempt before this one left.
+                Err(_) if exchange.asked.is_some() => {
+                    return Err(Broken::Site(Failure::ConnectTimeout));
+                }
+                Err(_) => return Err(Broken::Unmade(Failure::ConnectTimeout)),
+                Ok(Err(failure)) => {
                     watched.addresses.advance();
                     let again = failure.is_worth_another_connection()
                         && exchange.attempts <= site.retries_max
                         && Instant::now() < deadline;
                     if !again {
-                        return Err(Broken::Site(failure));
+                        return Err(Broken::Unmade(failure));
                     }
                 }
             }
@@ -370,10 +379,25 @@ impl Gateway {
         down: &mut D,
         exchange: &mut Exchange<'_>,
         broken: Broken,
+        body: Body,
     ) {
         let refusal = match broken {
+            Broken::Unmade(failure) => {
+                exchange.note_failure(failure, Evidence::Unmade);
+                Some(failure.refusal())
+            }
             Broken::Site(failure) => {
-                exchange.note_failure(failure);
+                // A second attempt may have had little time left.
+                let asked = exchange.asked.filter(|_| exchange.asks == 1);
+                let evidence = match (failure, asked) {
+                    (Failure::Silent, Some(asked))
+                        if exchange.status == 0 && body == Body::None =>
+                    {
+                        Evidence::Silence(asked)
+                    }
+                    _ => Evidence::None,
+                };
+                exchange.note_failure(failure, evidence);
                 Some(failure.refusal())
             }
             Broken::Refused(refusal) => Some(refusal),

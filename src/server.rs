@@ -139,6 +139,10 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_resolving(Arc::clone(&self.gateway)));
         tasks.spawn(keep_sweeping(Arc::clone(&self.gateway)));
+        for (_, watched) in self.gateway.live.pin().sites() {
+            let (gateway, watched) = (Arc::clone(&self.gateway), Arc::clone(watched));
+            tasks.spawn(async move { gateway.keep_probing(&watched).await });
+        }
         if let Some(admin) = self.admin {
             tasks.spawn(admin::serve(admin, shared.clone()));
         }

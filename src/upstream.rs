@@ -9,12 +9,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use pingora::connectors::TransportConnector;
-use pingora::upstreams::peer::HttpPeer;
-use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::tls::{
+    CertificateDer, ClientConfig, RootCertStore, ServerName, TlsConnector,
+    install_default_crypto_provider, load_native_certs, version,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tracing::warn;
 
 pub(crate) use self::failure::Failure;
 pub(crate) use self::pool::{Pool, PoolKey};
@@ -36,37 +38,50 @@ pub(crate) trait Dial: fmt::Debug + Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<Box<dyn Duplex>, Failure>> + Send + 'a>>;
 }
 
-/// Connects over the network: the engine's connectors for TLS, plain sockets for sites without.
+/// Connects over the network, over TLS with the engine's.
 ///
-/// One connector for each set of authorities would let sessions resume; the engine takes such a set
-/// only as a file, so a site's own authorities go with each connection instead.
+/// The handshake is made here and not in the engine's connector, which has one text for whatever goes
+/// wrong, one timeout for connecting and for the handshake, and forgets a site's sessions where the
+/// site has authorities of its own.
 #[derive(Default)]
 pub(crate) struct Network {
-    /// Made only where a site speaks TLS: it reads the system's authorities.
-    connector: Option<TransportConnector>,
-    peers: HashMap<Arc<str>, HttpPeer>,
+    /// Of the sites that speak TLS.
+    secure: HashMap<Arc<str>, Secure>,
+}
+
+/// How a site is spoken to over TLS.
+struct Secure {
+    connector: TlsConnector,
+    name: ServerName<'static>,
 }
 
 impl Network {
     /// Ready to connect to these sites.
     pub(crate) fn new<'s>(sites: impl Iterator<Item = &'s Arc<Site>>) -> Self {
         let mut network = Self::default();
+        // Read only where a site is verified against it, and then once.
+        let mut system = None;
         for site in sites.filter(|site| site.address.tls) {
-            network
-                .connector
-                .get_or_insert_with(|| TransportConnector::new(None));
-            network.peers.insert(Arc::clone(&site.name), template(site));
+            let roots = match &site.address.ca {
+                Some(ca) => Arc::new(authorities(ca.iter().cloned().map(CertificateDer::from))),
+                None => Arc::clone(system.get_or_insert_with(system_authorities)),
+            };
+            if let Ok(name) = ServerName::try_from(site.address.host.clone()) {
+                let connector = connector(roots);
+                let secure = Secure { connector, name };
+                network.secure.insert(Arc::clone(&site.name), secure);
+            }
         }
         network
     }
 
-    async fn plain(site: &Site, address: SocketAddr) -> Result<Box<dyn Duplex>, Failure> {
+    async fn plain(site: &Site, address: SocketAddr) -> Result<TcpStream, Failure> {
         match timeout(site.timeouts.connect, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Without it a request's last bytes wait for an acknowledgement; it cannot fail on a
                 // socket that is connected.
                 drop(stream.set_nodelay(true));
-                Ok(Box::new(stream))
+                Ok(stream)
             }
             Ok(Err(error)) => Err(Failure::of_connecting(&error)),
             Err(_) => Err(Failure::ConnectTimeout),
@@ -74,14 +89,14 @@ impl Network {
     }
 
     async fn secure(&self, site: &Site, address: SocketAddr) -> Result<Box<dyn Duplex>, Failure> {
-        let (Some(connector), Some(peer)) = (&self.connector, self.peers.get(&site.name)) else {
-            return Err(Failure::Connect);
-        };
-        let mut peer = peer.clone();
-        peer._address = address.into();
-        match connector.new_stream(&peer).await {
-            Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(Failure::of_engine(&error)),
+        // A host that no certificate can name.
+        let secure = self.secure.get(&site.name).ok_or(Failure::TlsName)?;
+        let stream = Self::plain(site, address).await?;
+        let handshake = secure.connector.connect(secure.name.clone(), stream);
+        match timeout(site.timeouts.tls, handshake).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => Err(Failure::of_handshake(&error)),
+            Err(_) => Err(Failure::TlsTimeout),
         }
     }
 }
@@ -97,7 +112,8 @@ impl Dial for Network {
             if site.address.tls {
                 self.secure(site, address).await
             } else {
-                Self::plain(site, address).await
+                let stream = Self::plain(site, address).await?;
+                Ok(Box::new(stream) as Box<dyn Duplex>)
             }
         })
     }
@@ -109,20 +125,29 @@ impl fmt::Debug for Network {
     }
 }
 
-/// A site as the engine connects to it, but for the address. HTTP/1.1 only: users are never
-/// multiplexed on one connection.
-fn template(site: &Site) -> HttpPeer {
-    let nowhere = SocketAddr::from(([0, 0, 0, 0], site.address.port));
-    let mut peer = HttpPeer::new(nowhere, true, site.address.host.to_string());
-    let options = &mut peer.options;
-    options.connection_timeout = Some(site.timeouts.connect);
-    options.total_connection_timeout = Some(site.timeouts.connect + site.timeouts.tls);
-    if let Some(ca) = &site.address.ca {
-        // Compiling the file has shown that each of them parses.
-        let wrapped = ca
-            .iter()
-            .map(|der| WrappedX509::new(der.clone(), parse_x509));
-        options.ca = Some(wrapped.collect());
-    }
-    peer
+/// What verifies a site against these authorities. HTTP/1.1 only: users are never multiplexed on one
+/// connection.
+fn connector(roots: Arc<RootCertStore>) -> TlsConnector {
+    install_default_crypto_provider();
+    let versions = [&version::TLS12, &version::TLS13];
+    let mut config = ClientConfig::builder_with_protocol_versions(&versions)
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
+fn authorities(certificates: impl Iterator<Item = CertificateDer<'static>>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    // Those of a file have been looked at already; of the system's, one that is odd does no harm.
+    roots.add_parsable_certificates(certificates);
+    roots
+}
+
+fn system_authorities() -> Arc<RootCertStore> {
+    let found = load_native_certs().unwrap_or_else(|error| {
+        warn!(reason = %error.kind(), "this machine's certificate authorities cannot be read; install its CA certificates, or set ca: for each site");
+        Vec::new()
+    });
+    Arc::new(authorities(found.into_iter()))
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::probe::tell_operator;
 use crate::policy::request::Request;
 use crate::policy::{Admission, Found, Refusal};
 use crate::rewrite::{self, Wants};
 use crate::telemetry::Record;
 use crate::upstream::Failure;
-use crate::watch::breaker::{Health, Trial};
+use crate::watch::breaker::{Evidence, Witness};
 use crate::watch::budget::Permit;
 use crate::watch::generation::{Generation, Watched};
 
@@ -37,7 +38,7 @@ pub(super) struct Exchange<'g> {
     pub(super) stage: Stage,
     pub(super) refusal: Option<Refusal>,
     /// Why the site gave no answer, if it gave none.
-    pub(super) cause: Option<Failure>,
+    pub(super) cause: Option<&'static str>,
     /// Of the answer that was begun; 0 for none.
     pub(super) status: u16,
     pub(super) attempts: u32,
@@ -45,6 +46,8 @@ pub(super) struct Exchange<'g> {
     pub(super) answer_bytes: u64,
     /// When the site was asked last, and from there to its answer's head.
     pub(super) asked: Option<Instant>,
+    /// How many times it was.
+    pub(super) asks: u32,
     pub(super) upstream: Option<Duration>,
     _in_flight: InFlight,
 }
@@ -63,8 +66,6 @@ pub(super) enum Stage {
 pub(super) struct Admitted {
     pub(super) admission: Admission,
     pub(super) watched: Arc<Watched>,
-    /// Tells the site's breaker how it went.
-    pub(super) trial: Trial,
     /// Given back when the exchange ends.
     pub(super) _permits: [Option<Permit>; 2],
 }
@@ -90,6 +91,7 @@ impl<'g> Exchange<'g> {
             request_bytes: 0,
             answer_bytes: 0,
             asked: None,
+            asks: 0,
             upstream: None,
             _in_flight: InFlight::new(&gateway.in_flight),
         }
@@ -118,17 +120,32 @@ impl<'g> Exchange<'g> {
         }
     }
 
-    /// Notes how the site is doing, as far as this exchange tells.
-    pub(super) fn note_health(&mut self, seen: Health) {
-        if let Stage::Admitted(admitted) = &mut self.stage {
-            admitted.trial.health = seen;
+    /// Notes that the site answered, whatever it said.
+    pub(super) fn note_answer(&self, now: Instant) {
+        if let Stage::Admitted(admitted) = &self.stage {
+            admitted.watched.breaker.answered(now);
         }
     }
 
-    /// Notes why the site gave no answer.
-    pub(super) fn note_failure(&mut self, failure: Failure) {
-        self.cause = Some(failure);
-        self.note_health(Health::Bad);
+    /// Notes why the site gave no answer, and what that says of it.
+    pub(super) fn note_failure(&mut self, failure: Failure, evidence: Evidence) {
+        self.cause = Some(failure.cause());
+        let Stage::Admitted(admitted) = &self.stage else {
+            return;
+        };
+        let (breaker, now) = (&admitted.watched.breaker, Instant::now());
+        let tells = if failure == Failure::Exhausted {
+            breaker.tells(failure.cause(), now)
+        } else {
+            let witness = match &self.found.caller {
+                Some(caller) => Witness::Caller(Arc::clone(caller)),
+                None => Witness::Pages,
+            };
+            breaker.failed(failure.cause(), evidence, &witness, now)
+        };
+        if tells {
+            tell_operator(failure, &admitted.watched.site);
+        }
     }
 }
 
@@ -161,10 +178,7 @@ impl Drop for Exchange<'_> {
             status: self.status,
             refusal: self.refusal,
             would_refuse: found.would_refuse,
-            cause: self
-                .cause
-                .map(Failure::cause)
-                .or(self.refusal.and_then(Refusal::fault)),
+            cause: self.cause.or(self.refusal.and_then(Refusal::fault)),
             attempts: self.attempts,
             request_bytes: self.request_bytes,
             answer_bytes: self.answer_bytes,

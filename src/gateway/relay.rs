@@ -17,7 +17,6 @@ use crate::policy::request::Body;
 use crate::policy::site::Timeouts;
 use crate::rewrite::{self, Answer};
 use crate::upstream::{Duplex, Failure};
-use crate::watch::breaker::Health;
 use crate::wire::connection::{Connection, Torn};
 use crate::wire::framing::{self, Decoder, Encoder};
 use crate::wire::head::{AnswerHead, Finder};
@@ -39,7 +38,9 @@ pub(super) struct Relayed {
 /// How it did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// Because of the site.
+    /// No connection to the site came about.
+    Unmade(Failure),
+    /// Because of the site, which was connected.
     Site(Failure),
     /// Because of what was asked or answered.
     Refused(Refusal),
@@ -357,6 +358,8 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
             return Ok(true);
         }
         let admission = &self.exchange.admitted().map_err(Broken::Refused)?.admission;
+        let now = Instant::now();
+        self.exchange.note_answer(now);
         let answer = Answer {
             status: head.status,
             fields: &head.fields,
@@ -394,8 +397,7 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
         self.up.skip(end);
         self.exchange.status = status;
         self.exchange.upstream = self.exchange.asked.map(|asked| asked.elapsed());
-        self.exchange.note_health(Health::Good);
-        self.clocks.heard(Instant::now());
+        self.clocks.heard(now);
         self.answer = State::Body(decoder);
         Ok(true)
     }

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::Shared;
@@ -73,23 +74,29 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>>
     }
 }
 
-/// Ready means: not stopping, and at least one site is usable.
+/// Ready means: not stopping, and at least one site is usable. One that is left alone is usable again
+/// when its pause is over: our own probe, and no request, brings it back.
 fn ready(shared: &Shared) -> Response<Full<Bytes>> {
     let draining = shared.draining.load(Ordering::Acquire);
     let generation = shared.generation();
+    let now = Instant::now();
+    let mut usable = false;
     let sites: serde_json::Map<_, _> = generation
         .sites()
         .map(|(name, watched)| {
+            let resolved = watched.addresses.pick(0).is_some();
+            let is_usable = resolved && watched.breaker.is_usable(now);
+            usable |= is_usable;
+            let cause = watched.breaker.is_open();
             let site = json!({
-                "resolved": watched.addresses.pick(0).is_some(),
-                "breaker": if watched.breaker.is_open() { "open" } else { "closed" },
+                "usable": is_usable,
+                "resolved": resolved,
+                "breaker": if cause.is_some() { "open" } else { "closed" },
+                "cause": cause,
             });
             (name.to_string(), site)
         })
         .collect();
-    let usable = generation
-        .sites()
-        .any(|(_, watched)| watched.addresses.pick(0).is_some() && !watched.breaker.is_open());
     let ready = usable && !draining;
     let status = if ready {
         StatusCode::OK

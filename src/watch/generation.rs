@@ -10,9 +10,10 @@ use foldhash::fast::RandomState;
 use super::breaker::Breaker;
 use super::budget::Budgets;
 use super::names::Addresses;
-use crate::policy::Policy;
 use crate::policy::limit::RequestLimits;
+use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
+use crate::policy::{Identity, Policy};
 
 /// What requests live under from their beginning to their end.
 #[derive(Debug)]
@@ -27,12 +28,16 @@ pub struct Generation {
 /// What is learnt of one site.
 #[derive(Debug)]
 pub struct Watched {
+    /// The site.
+    pub site: Arc<Site>,
+    /// As whom probes ask; without a token where no caller acts as anybody there.
+    pub probe_as: Option<Identity>,
     /// Which site it is, at this address and vouched for by these authorities; no two share one.
     pub id: u64,
     /// Where its name leads.
     pub addresses: Arc<Addresses>,
     /// Whether it is being left alone.
-    pub breaker: Arc<Breaker>,
+    pub breaker: Breaker,
 }
 
 impl Generation {
@@ -42,11 +47,16 @@ impl Generation {
         callers: &[(Arc<str>, RequestLimits)],
         origins: RequestLimits,
     ) -> Self {
-        let sites = policy
-            .routes()
-            .zip(0..)
-            .map(|(route, id)| (Arc::clone(&route.site.name), Watched::new(&route.site, id)))
-            .collect();
+        let mut routes: Vec<_> = policy.routes().collect();
+        routes.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut sites: HashMap<Arc<str>, Arc<Watched>, RandomState> = HashMap::default();
+        for (route, id) in routes.iter().zip(0..) {
+            let site = &route.site;
+            if !sites.contains_key(&site.name) {
+                let watched = Watched::new(site, user_of(site, &routes), id);
+                sites.insert(Arc::clone(&site.name), watched);
+            }
+        }
         Self {
             policy,
             budgets: Budgets::new(callers, origins),
@@ -66,13 +76,25 @@ impl Generation {
 }
 
 impl Watched {
-    fn new(site: &Site, id: u64) -> Arc<Self> {
+    fn new(site: &Arc<Site>, probe_as: Option<Identity>, id: u64) -> Arc<Self> {
         Arc::new(Self {
+            site: Arc::clone(site),
+            probe_as,
             id,
             addresses: Arc::new(Addresses::new(&site.address.host, site.address.port)),
-            breaker: Arc::default(),
+            breaker: Breaker::new(Arc::clone(&site.name)),
         })
     }
+}
+
+/// The first user, by the names of the routes, that callers of a site act as.
+fn user_of(site: &Site, routes: &[&Arc<Route>]) -> Option<Identity> {
+    let of_site = routes.iter().filter(|route| route.site.name == site.name);
+    let mut users = of_site.filter_map(|route| match &route.access {
+        Access::Server { callers, .. } => callers.iter().next(),
+        Access::Browser => None,
+    });
+    Some(Identity::User(users.next()?.user.clone()))
 }
 
 /// The program's one mutable cell: which generation new requests live under.

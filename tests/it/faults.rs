@@ -1,7 +1,6 @@
 //! A site that fails: the right refusal, no hang, no second POST, and the next request is good.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use crate::harness::{API_KEY, Answer, Gateway, ROUTES, Reply, Rig, Seen, get, until};
 
@@ -87,51 +86,6 @@ async fn a_name_that_nobody_has() {
         "{}",
         answer.text()
     );
-}
-
-#[tokio::test]
-async fn the_breaker_opens_and_closes() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let gateway = Gateway::start(&impatient(), closed).await;
-    for _ in 0..5 {
-        gateway
-            .send(get(TARGET, ""))
-            .await
-            .refused(502, "site_unreachable");
-    }
-    let answer = gateway.send(get(TARGET, "")).await;
-    answer.refused(503, "site_unavailable");
-    assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
-    // A site comes up at that address; the breaker finds out by itself.
-    let listener = tokio::net::TcpListener::bind(closed).await.unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                use tokio::io::{AsyncReadExt, AsyncWriteExt};
-                let mut buffer = [0; 4096];
-                while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {
-                    drop(
-                        stream
-                            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                            .await,
-                    );
-                }
-            });
-        }
-    });
-    loop {
-        let answer = gateway.send(get(TARGET, "")).await;
-        if answer.status == 200 {
-            break;
-        }
-        answer.refused(503, "site_unavailable");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert_eq!(gateway.send(get(TARGET, "")).await.status, 200);
 }
 
 #[tokio::test]

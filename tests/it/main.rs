@@ -11,6 +11,7 @@
 mod harness;
 
 mod admission;
+mod breaker;
 mod browser;
 mod clients;
 mod commands;

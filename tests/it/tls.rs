@@ -13,28 +13,40 @@ use crate::harness::{API_KEY, Gateway, OTHER_KEY, ROUTES, Reply, Site, get, unti
 const READ: &str = "/crm/@api/deki/pages/home";
 
 /// A certificate for this machine, and the authority that vouches for it: itself.
-struct Identity {
-    pem: String,
-    config: ServerConfig,
+pub struct Identity {
+    pub pem: String,
+    pub config: ServerConfig,
 }
 
-fn identity(names: &[&str], protocols: &[&str]) -> Identity {
+pub fn identity(names: &[&str], protocols: &[&str]) -> Identity {
+    identity_of(names, protocols, |_| {})
+}
+
+/// The same, with something else asked of the certificate.
+pub fn identity_of(
+    names: &[&str],
+    protocols: &[&str],
+    ask: impl FnOnce(&mut rcgen::CertificateParams),
+) -> Identity {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let mut asked = rcgen::CertificateParams::new(names).unwrap();
+    ask(&mut asked);
+    let key_pair = rcgen::KeyPair::generate().unwrap();
+    let made = asked.self_signed(&key_pair).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key_pair.serialize_der()));
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![made.der().clone()], key)
         .unwrap();
     config.alpn_protocols = protocols
         .iter()
         .map(|name| name.as_bytes().to_vec())
         .collect();
     Identity {
-        pem: made.cert.pem(),
+        pem: made.pem(),
         config,
     }
 }

@@ -57,6 +57,13 @@ impl Seen {
         read.unwrap_or_else(|| panic!("not well signed: {sent}")).0
     }
 
+    /// Whether the gateway asks this for itself.
+    pub fn is_probe(&self) -> bool {
+        self.all("user-agent")
+            .iter()
+            .any(|agent| agent.starts_with("countersign/") && agent.ends_with("(probe)"))
+    }
+
     /// Whether its one token is the browser token.
     pub fn is_from_page(&self) -> bool {
         self.all("x-deki-token") == [BROWSER_KEY]
@@ -107,6 +114,7 @@ type Replies = dyn Fn(&Seen) -> Reply + Send + Sync;
 pub struct Site {
     pub address: SocketAddr,
     seen: Mutex<Vec<Seen>>,
+    probes: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     protocols: Mutex<Vec<Option<Vec<u8>>>>,
     reply: Box<Replies>,
@@ -133,6 +141,7 @@ impl Site {
         let site = Arc::new(Self {
             address: listener.local_addr().unwrap(),
             seen: Mutex::default(),
+            probes: Mutex::default(),
             connections: AtomicUsize::new(0),
             protocols: Mutex::default(),
             reply: Box::new(reply),
@@ -171,7 +180,12 @@ impl Site {
         self.protocols.lock().unwrap().clone()
     }
 
-    /// Everything that arrived so far; it is forgotten with this.
+    /// What the gateway has asked for itself so far; it is answered like everything else.
+    pub fn probes(&self) -> Vec<Seen> {
+        self.probes.lock().unwrap().clone()
+    }
+
+    /// Everything that arrived for callers so far; it is forgotten with this.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
@@ -201,7 +215,11 @@ impl Site {
     {
         let mut buffer = Vec::new();
         while let Some(seen) = read_request(stream, &mut buffer, number).await {
-            self.seen.lock().unwrap().push(seen.clone());
+            if seen.is_probe() {
+                self.probes.lock().unwrap().push(seen.clone());
+            } else {
+                self.seen.lock().unwrap().push(seen.clone());
+            }
             if !seen.is_complete {
                 return false;
             }
