@@ -1,8 +1,11 @@
 //! One exchange from head to record: admit, send, relay, answer.
 
+mod blame;
 mod clocks;
 mod exchange;
+mod held;
 mod relay;
+mod replay;
 #[cfg(test)]
 mod simulation;
 
@@ -16,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use self::exchange::{Admitted, Exchange, RequestIds, Stage};
-use self::relay::{Broken, Relay, Replay, Terms};
+use self::relay::{Broken, Relay, Terms};
+use self::replay::Replay;
 use crate::policy::cors::Preflights;
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::request::{Body, Request};
@@ -311,7 +315,7 @@ impl Gateway {
                 Err(Broken::Site(Failure::Reset))
                     if is_reused
                         && terms.may_repeat
-                        && exchange.status == 0
+                        && exchange.site_status.is_none()
                         && replay.is_whole()
                         && exchange.attempts <= site.retries_max => {}
                 Err(broken) => return Err(broken),

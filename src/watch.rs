@@ -4,3 +4,4 @@ pub mod breaker;
 pub mod budget;
 pub mod generation;
 pub mod names;
+pub mod quiet;

@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod caller;
+pub mod log;
 pub mod site;
 pub mod token;
 
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 
 pub use self::answer::Answer;
 pub use self::caller::Wire;
+pub use self::log::Capture;
 pub use self::site::{Reply, Seen, Site};
 
 /// The token of the site, and the secrets of the rig: canaries, which may appear nowhere.

@@ -1,0 +1,59 @@
+//! What is written to the log, kept to be read.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use countersign::telemetry::{self, LogFormat};
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Everything that was written so far.
+#[derive(Clone, Default)]
+pub struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl Capture {
+    /// Listens to this thread, on which everything of a test runs, until the guard is dropped.
+    pub fn start(format: LogFormat, filter: &str) -> (Self, DefaultGuard) {
+        let capture = Self::default();
+        let subscriber = telemetry::subscriber(format, filter, capture.clone());
+        (capture, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// What was written.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The events with this message, from lines of JSON.
+    pub fn events(&self, message: &str) -> Vec<serde_json::Value> {
+        let text = self.text();
+        let events = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        events
+            .filter(|event: &serde_json::Value| {
+                event["message"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .starts_with(message)
+            })
+            .collect()
+    }
+}
+
+impl Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Capture {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
