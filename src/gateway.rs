@@ -1,9 +1,12 @@
 //! One exchange from head to record: admit, send, relay, answer.
 
+mod blame;
 mod clocks;
 mod exchange;
+mod held;
 mod probe;
 mod relay;
+mod replay;
 #[cfg(test)]
 mod simulation;
 
@@ -17,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use self::exchange::{Admitted, Exchange, RequestIds, Stage};
-use self::relay::{Broken, Relay, Replay, Terms};
+use self::relay::{Broken, Relay, Terms};
+use self::replay::Replay;
 use crate::policy::cors::Preflights;
 use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
@@ -320,7 +324,7 @@ impl Gateway {
                 Err(Broken::Site(Failure::Reset))
                     if is_reused
                         && terms.may_repeat
-                        && exchange.status == 0
+                        && exchange.site_status.is_none()
                         && replay.is_whole()
                         && exchange.attempts <= site.retries_max => {}
                 Err(broken) => return Err(broken),

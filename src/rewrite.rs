@@ -10,8 +10,10 @@
 
 mod document;
 mod down;
+mod exception;
 mod location;
 pub mod names;
+mod refused_token;
 mod sharing;
 mod up;
 
@@ -19,7 +21,8 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::document::{Own, Wants, options, preflight, refusal};
-pub use self::down::{Answer, down, withholds_body};
+pub use self::down::{Answer, down, judge_error, judge_head, withholds_body};
+pub use self::exception::holds_trace;
 pub use self::up::{Upward, address_text, token, up};
 use crate::policy::request::Field;
 

@@ -56,6 +56,11 @@ impl Signer {
         })
     }
 
+    /// The dialect it mints in.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Whether a text that goes to strangers holds the token key.
     pub fn key_is_within(&self, text: &[u8]) -> bool {
         let opening = self.opening.expose();
@@ -110,6 +115,16 @@ pub enum Dialect {
     Tkn,
     /// `{key}_{epoch}_{user}_{hash}`, the hash over key, epoch and user without separators.
     Legacy,
+}
+
+impl Dialect {
+    /// Its name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tkn => "tkn",
+            Self::Legacy => "legacy",
+        }
+    }
 }
 
 /// A second: how many passed since 1970 in UTC.

@@ -5,3 +5,4 @@ pub mod budget;
 pub mod generation;
 pub mod names;
 mod probe;
+pub mod quiet;

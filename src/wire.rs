@@ -1,6 +1,7 @@
 //! Bytes of connections: strict, one reader, no policy.
 
 pub(crate) mod clock;
+pub(crate) mod coding;
 pub(crate) mod connection;
 pub mod framing;
 pub(crate) mod h1;

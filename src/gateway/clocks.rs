@@ -34,6 +34,8 @@ pub(super) struct Standing {
     pub(super) has_asked: bool,
     /// The answer's head has come.
     pub(super) is_answering: bool,
+    /// But nothing of it goes to the caller before more has come.
+    pub(super) is_held: bool,
     /// For the caller to take the answer.
     pub(super) waits_for_reader: bool,
     /// Bytes that came from the caller, that the caller took, and that the site took.
@@ -121,14 +123,17 @@ impl Clocks {
             consider(self.sent_at + timeouts.between_bytes, Clock::Site);
         }
 
-        if standing.is_answering && !standing.waits_for_reader {
-            consider(self.heard_at + timeouts.between_bytes, Clock::Site);
-        } else if standing.has_asked && !standing.is_answering {
+        if standing.has_asked && (!standing.is_answering || standing.is_held) {
             let asked_at = *self.asked_at.get_or_insert(now);
-            let said_at = self.heard_at.max(asked_at);
-            consider(said_at + timeouts.response, Clock::Site);
             // What the upload took is not the site's.
             consider(terms.deadline + (asked_at - self.begun_at), Clock::Site);
+            if !standing.is_answering {
+                let said_at = self.heard_at.max(asked_at);
+                consider(said_at + timeouts.response, Clock::Site);
+            }
+        }
+        if standing.is_answering && !standing.waits_for_reader {
+            consider(self.heard_at + timeouts.between_bytes, Clock::Site);
         }
 
         if standing.taken > self.taken {
@@ -246,6 +251,26 @@ mod tests {
         };
         check(reader, 5, Ok((10, Clock::Nothing)));
         check(reader, 10, Err(Broken::SlowReader));
+    }
+
+    #[test]
+    fn an_error_that_dribbles_has_its_time_in_all() {
+        let start = Instant::now();
+        let mut clocks = Clocks::new(0, 0, start);
+        let held = Standing {
+            has_asked: true,
+            is_answering: true,
+            is_held: true,
+            ..Standing::default()
+        };
+        for second in 0..75 {
+            let now = start + SECOND * second;
+            clocks.heard(now);
+            let (deadline, _) = clocks.next(&held, &terms(start), now).unwrap();
+            assert_eq!(deadline, (now + 60 * SECOND).min(start + 75 * SECOND));
+        }
+        let next = clocks.next(&held, &terms(start), start + 74 * SECOND);
+        assert_eq!(next, Ok((start + 75 * SECOND, Clock::Site)));
     }
 
     #[test]

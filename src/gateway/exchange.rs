@@ -9,14 +9,17 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use super::probe::tell_operator;
+use super::relay::{Broken, Terms};
 use crate::policy::request::Request;
 use crate::policy::{Admission, Found, Refusal};
-use crate::rewrite::{self, Wants};
+use crate::rewrite::{self, Answer, Wants};
 use crate::telemetry::Record;
 use crate::upstream::Failure;
 use crate::watch::breaker::{Evidence, Witness};
 use crate::watch::budget::Permit;
 use crate::watch::generation::{Generation, Watched};
+use crate::wire::head::AnswerHead;
+use crate::wire::{Announced, Downstream, Outgoing};
 
 /// What is known of an exchange while it is under way. When it is dropped, however it ends, its
 /// record is written.
@@ -41,6 +44,8 @@ pub(super) struct Exchange<'g> {
     pub(super) cause: Option<&'static str>,
     /// Of the answer that was begun; 0 for none.
     pub(super) status: u16,
+    /// Of the site's answer, once its head has come.
+    pub(super) site_status: Option<u16>,
     pub(super) attempts: u32,
     pub(super) request_bytes: u64,
     pub(super) answer_bytes: u64,
@@ -87,6 +92,7 @@ impl<'g> Exchange<'g> {
             refusal: None,
             cause: None,
             status: 0,
+            site_status: None,
             attempts: 0,
             request_bytes: 0,
             answer_bytes: 0,
@@ -118,6 +124,41 @@ impl<'g> Exchange<'g> {
             Stage::Admitted(admitted) => Ok(admitted),
             Stage::Received => Err(Refusal::Internal),
         }
+    }
+
+    /// Begins the caller's answer with the site's head; `length` is what it announces.
+    ///
+    /// # Errors
+    /// What goes down in its place.
+    pub(super) fn begin<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        head: &AnswerHead<'_>,
+        length: Option<u64>,
+        terms: &Terms,
+    ) -> Result<(), Broken> {
+        let admission = &self.admitted().map_err(Broken::Refused)?.admission;
+        let answer = Answer {
+            status: head.status,
+            fields: &head.fields,
+        };
+        let edits = rewrite::down(&answer, admission, &self.found.sharing, self.id.as_str())
+            .map_err(Broken::Refused)?;
+        let body = match length {
+            _ if matches!(head.status, 204 | 304) => Announced::Nothing,
+            _ if terms.withholds => Announced::Length(0),
+            Some(length) => Announced::Length(length),
+            None => Announced::Unknown,
+        };
+        down.begin(&Outgoing {
+            status: head.status,
+            fields: &head.fields,
+            edits: &edits,
+            body,
+            keeps: terms.keeps,
+        });
+        self.status = head.status;
+        Ok(())
     }
 
     /// Notes that the site answered, whatever it said.
@@ -176,6 +217,7 @@ impl Drop for Exchange<'_> {
             },
             path,
             status: self.status,
+            site_status: self.site_status,
             refusal: self.refusal,
             would_refuse: found.would_refuse,
             cause: self.cause.or(self.refusal.and_then(Refusal::fault)),

@@ -8,8 +8,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
 
+use super::blame;
 use super::clocks::{Clocks, Standing};
 use super::exchange::Exchange;
+use super::held::Held;
+use super::replay::Replay;
 use crate::policy::Refusal;
 use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
@@ -20,13 +23,10 @@ use crate::upstream::{Duplex, Failure};
 use crate::wire::connection::{Connection, Torn};
 use crate::wire::framing::{self, Decoder, Encoder};
 use crate::wire::head::{AnswerHead, Finder};
-use crate::wire::{Announced, Departure, Downstream, Outgoing};
+use crate::wire::{Departure, Downstream};
 
 /// Interim answers before a site's answer; a site that goes on like that never answers.
 const INTERIM_MAX: u32 = 16;
-
-/// Bytes of a body that are kept, to be sent once more on another connection.
-const REPLAYED_BYTES_MAX: usize = 64 * 1024;
 
 /// How an exchange with a site ended well.
 #[derive(Clone, Copy, Debug)]
@@ -48,29 +48,6 @@ pub(super) enum Broken {
     Gone,
     /// The caller takes the answer too slowly.
     SlowReader,
-}
-
-/// A body's beginning, kept for a second attempt.
-#[derive(Debug, Default)]
-pub(super) struct Replay {
-    bytes: Vec<u8>,
-    /// Whether something was sent that is not kept.
-    is_torn: bool,
-}
-
-impl Replay {
-    /// Whether all that was read of the body is at hand.
-    pub(super) fn is_whole(&self) -> bool {
-        !self.is_torn
-    }
-
-    fn keep(&mut self, bytes: &[u8], wanted: bool) {
-        if wanted && !self.is_torn && self.bytes.len() + bytes.len() <= REPLAYED_BYTES_MAX {
-            self.bytes.extend_from_slice(bytes);
-        } else {
-            self.is_torn |= !bytes.is_empty();
-        }
-    }
 }
 
 /// One attempt at one exchange.
@@ -123,6 +100,8 @@ struct Upload {
 enum State {
     /// The answer's head is not whole.
     Head,
+    /// It may be one that does not go on.
+    Held(Box<Held>),
     /// Its body is not.
     Body(Decoder),
     /// The caller has not taken all of it.
@@ -255,6 +234,7 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
         loop {
             match &mut self.answer {
                 State::Head => ready!(self.poll_head(cx))?,
+                State::Held(_) => ready!(self.poll_held(cx))?,
                 State::Body(decoder) => {
                     match self.up.poll_payload(decoder, cx) {
                         Poll::Ready(Ok(true)) => ready!(self.poll_send_down(cx))?,
@@ -263,12 +243,7 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
                             self.down.finish();
                             self.answer = State::Flushing;
                         }
-                        Poll::Ready(Err(Torn::Misframed)) => {
-                            return Poll::Ready(Err(Broken::Site(Failure::Invalid)));
-                        }
-                        Poll::Ready(Err(Torn::Lost | Torn::Ended)) => {
-                            return Poll::Ready(Err(Broken::Site(Failure::Reset)));
-                        }
+                        Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn_answer(&torn))),
                         // The site pauses: what it said so far goes on.
                         Poll::Pending => {
                             ready!(self.down.poll_flush(cx)).map_err(|_| Broken::Gone)?;
@@ -357,49 +332,79 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
             self.take_interim(status)?;
             return Ok(true);
         }
-        let admission = &self.exchange.admitted().map_err(Broken::Refused)?.admission;
-        let now = Instant::now();
-        self.exchange.note_answer(now);
-        let answer = Answer {
-            status: head.status,
-            fields: &head.fields,
-        };
-        let edits = rewrite::down(
-            &answer,
-            admission,
-            &self.exchange.found.sharing,
-            self.exchange.id.as_str(),
-        )
-        .map_err(Broken::Refused)?;
         let is_bare = matches!(head.status, 204 | 304);
-        let (decoder, announced) =
+        let (decoder, length) =
             framing::of_answer(head.version, &head.fields, is_bare || self.down.is_head())
                 .map_err(|_| INVALID)?;
-        let body = match announced {
-            _ if is_bare => Announced::Nothing,
-            _ if self.terms.withholds => Announced::Length(0),
-            Some(length) => Announced::Length(length),
-            None => Announced::Unknown,
-        };
         self.site_keeps =
             framing::keeps(head.version, &head.fields) && !decoder.ends_with_connection();
         // An answer before the end of the request: the rest of it is not wanted.
         self.upload.is_cut = !self.upload.is_done || self.up.has_queued();
-        let status = head.status;
-        let outgoing = Outgoing {
-            status,
-            fields: &head.fields,
-            edits: &edits,
-            body,
-            keeps: self.terms.keeps && !self.upload.is_cut,
-        };
-        self.down.begin(&outgoing);
-        self.up.skip(end);
-        self.exchange.status = status;
+        self.exchange.site_status = Some(head.status);
         self.exchange.upstream = self.exchange.asked.map(|asked| asked.elapsed());
+        let now = Instant::now();
+        self.exchange.note_answer(now);
         self.clocks.heard(now);
-        self.answer = State::Body(decoder);
+        let answer = Answer {
+            status: head.status,
+            fields: &head.fields,
+        };
+        rewrite::judge_head(&answer).map_err(Broken::Refused)?;
+        self.answer = match Held::new(head.status, &unread[..end], decoder, length) {
+            Some(held) => State::Held(held),
+            None => {
+                self.terms.keeps &= !self.upload.is_cut;
+                self.exchange.begin(self.down, &head, length, &self.terms)?;
+                State::Body(decoder)
+            }
+        };
+        self.up.skip(end);
         Ok(true)
+    }
+
+    /// The beginning of an error answer: in whole, then on to the caller.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let State::Held(held) = &mut self.answer else {
+            return Poll::Ready(Ok(()));
+        };
+        while held.sent.is_none() {
+            let is_over = match self.up.poll_payload(&mut held.decoder, cx) {
+                Poll::Ready(Ok(true)) => {
+                    let count = held.take(self.up.payload());
+                    self.up.consume(count);
+                    self.clocks.heard(Instant::now());
+                    held.is_full()
+                }
+                Poll::Ready(Ok(false)) => true,
+                Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn_answer(&torn))),
+                Poll::Pending => {
+                    // A word to go on may be waiting.
+                    ready!(self.down.poll_flush(cx)).map_err(|_| Broken::Gone)?;
+                    return Poll::Pending;
+                }
+            };
+            if is_over {
+                let head = held.head()?;
+                let judged = held.judge();
+                if judged == Err(Broken::Refused(Refusal::SiteRefusedToken)) {
+                    let admitted = self.exchange.admitted().map_err(Broken::Refused)?;
+                    blame::token_refused(admitted, &head.fields, self.exchange.id.as_str());
+                }
+                judged?;
+                self.terms.keeps &= !self.upload.is_cut;
+                self.exchange
+                    .begin(self.down, &head, held.length, &self.terms)?;
+                held.sent = Some(0);
+            }
+        }
+        while !held.rest().is_empty() && !self.terms.withholds {
+            let polled = self.down.poll_send(held.rest(), cx);
+            let count = ready!(polled).map_err(|_| Broken::Gone)?;
+            self.exchange.answer_bytes += count as u64;
+            held.pass(count);
+        }
+        self.answer = State::Body(held.decoder);
+        Poll::Ready(Ok(()))
     }
 
     /// An answer before the answer: a word to go on is passed on, bare, to a caller that waits for it;
@@ -446,10 +451,21 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
                 && (self.up.has_queued() || (!upload.is_done && has_payload)),
             has_asked,
             is_answering: !matches!(self.answer, State::Head),
-            waits_for_reader: self.down.has_queued() || !self.up.payload().is_empty(),
+            is_held: matches!(&self.answer, State::Held(held) if held.sent.is_none()),
+            waits_for_reader: self.down.has_queued()
+                || !self.up.payload().is_empty()
+                || matches!(&self.answer, State::Held(held) if held.sent.is_some()),
             read: self.exchange.request_bytes,
             taken: self.down.taken(),
             sent: self.up.taken(),
         }
     }
+}
+
+/// What it means that an answer's body breaks off.
+fn torn_answer(torn: &Torn) -> Broken {
+    Broken::Site(match torn {
+        Torn::Misframed => Failure::Invalid,
+        Torn::Lost | Torn::Ended => Failure::Reset,
+    })
 }

@@ -63,6 +63,8 @@ pub enum Refusal {
     SiteUnreachable,
     /// What the site answered is not an answer that may be passed on.
     SiteInvalidAnswer,
+    /// The site does not take the gateway's own token.
+    SiteRefusedToken,
     /// The site failed repeatedly and is being left alone for a while.
     SiteUnavailable,
     /// The gateway is stopping.
@@ -247,6 +249,11 @@ impl Refusal {
                 "site_invalid_answer",
                 "The MindTouch site answered with something that may not be passed on.",
             ),
+            Self::SiteRefusedToken => (
+                StatusCode::BAD_GATEWAY,
+                "site_refused_token",
+                "The MindTouch site did not accept this gateway's token: tell the gateway's operator the request id.",
+            ),
             Self::SiteUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "site_unavailable",
@@ -271,7 +278,7 @@ impl Refusal {
     }
 }
 
-const ALL: [Refusal; 29] = [
+const ALL: [Refusal; 30] = [
     Refusal::BadTarget(TargetFault::Form),
     Refusal::BadMessage(MessageFault::StartLine),
     Refusal::CallerSentToken,
@@ -297,6 +304,7 @@ const ALL: [Refusal; 29] = [
     Refusal::HeadersTooLarge,
     Refusal::SiteUnreachable,
     Refusal::SiteInvalidAnswer,
+    Refusal::SiteRefusedToken,
     Refusal::SiteUnavailable,
     Refusal::Draining,
     Refusal::SiteTimeout,
@@ -359,6 +367,7 @@ mod tests {
         check(Refusal::RateLimited, 429);
         check(Refusal::HeadersTooLarge, 431);
         check(Refusal::SiteInvalidAnswer, 502);
+        check(Refusal::SiteRefusedToken, 502);
         check(Refusal::Draining, 503);
         check(Refusal::SiteTimeout, 504);
     }

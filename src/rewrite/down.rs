@@ -1,5 +1,9 @@
 //! What goes to a caller: the headers that are listed, if nothing in them is a credential.
 
+use std::borrow::Cow;
+
+use super::exception::holds_trace;
+use super::refused_token::refuses_token;
 use super::sharing::share;
 use super::{Edits, Keep, Nominated, REQUEST_ID_HEADER, Value, location, names};
 use crate::policy::cors::Sharing;
@@ -21,22 +25,14 @@ pub struct Answer<'a> {
 /// What frames it is the relay's: `set` never says it, `keep` never holds it.
 ///
 /// # Errors
-/// [`Refusal::SiteInvalidAnswer`] for what may not be passed on at all: a protocol switch nobody
-/// asked for, a stack trace.
+/// Those of [`judge_head`].
 pub fn down<'a>(
     answer: &Answer<'a>,
     admission: &'a Admission,
     sharing: &'a Sharing,
     request_id: &'a str,
 ) -> Result<Edits<'a>, Refusal> {
-    let is_trace = |value: &[u8]| {
-        value
-            .get(..DREAM_EXCEPTION.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(DREAM_EXCEPTION))
-    };
-    if answer.status == 101 || all(answer.fields, "content-type").any(is_trace) {
-        return Err(Refusal::SiteInvalidAnswer);
-    }
+    judge_head(answer)?;
     let mut edits = Edits {
         keep: Keep::default(),
         set: Vec::with_capacity(8),
@@ -63,8 +59,44 @@ pub fn withholds_body(admission: &Admission) -> bool {
     admission.mints && !admission.route.return_sessions
 }
 
-/// The media type of Dream's stack traces.
-const DREAM_EXCEPTION: &[u8] = b"application/x-dream-exception+xml";
+/// Whether an answer may be passed on, as far as its head tells.
+///
+/// # Errors
+/// [`Refusal::SiteInvalidAnswer`] for a protocol switch nobody asked for, and for an exception.
+pub fn judge_head(answer: &Answer<'_>) -> Result<(), Refusal> {
+    if answer.status == 101 || all(answer.fields, "content-type").any(is_of_exception) {
+        return Err(Refusal::SiteInvalidAnswer);
+    }
+    Ok(())
+}
+
+/// Whether an answer may be passed on that says that something went wrong and begins like this, in any
+/// of the ways it may be read.
+///
+/// # Errors
+/// [`Refusal::SiteRefusedToken`] for the site's word that our own token is not good, and
+/// [`Refusal::SiteInvalidAnswer`] for a stack trace.
+pub fn judge_error(status: u16, readings: &[Cow<'_, [u8]>]) -> Result<(), Refusal> {
+    let any = |says: fn(&[u8]) -> bool| readings.iter().any(|reading| says(reading));
+    // The vendor does not say which of the two it is.
+    if matches!(status, 401 | 403) && any(refuses_token) {
+        return Err(Refusal::SiteRefusedToken);
+    }
+    if any(holds_trace) {
+        return Err(Refusal::SiteInvalidAnswer);
+    }
+    Ok(())
+}
+
+/// Whether a media type, or one of several, is that of Dream's exceptions
+/// (`application/x-dream-exception+xml`). No other has these words in it, so where they stand is left
+/// open: readers differ in what they take of a list.
+fn is_of_exception(media_type: &[u8]) -> bool {
+    const SUBTYPE: &[u8] = b"x-dream-exception";
+    media_type
+        .windows(SUBTYPE.len())
+        .any(|part| part.eq_ignore_ascii_case(SUBTYPE))
+}
 
 fn keep<'a>(answer: &Answer<'a>, admission: &'a Admission, edits: &mut Edits<'a>) {
     let route = &*admission.route;

@@ -30,6 +30,8 @@ pub struct Record<'a> {
     pub path: &'a str,
     /// The status of the answer; 0 if the caller was gone.
     pub status: u16,
+    /// The status of the site's answer, also where it was not passed on.
+    pub site_status: Option<u16>,
     /// Why it was refused.
     pub refusal: Option<Refusal>,
     /// What failed on the way to the site, or what made the request malformed; from closed lists.
@@ -64,6 +66,7 @@ impl Record<'_> {
             endpoint = self.endpoint,
             path = self.path,
             status = self.status,
+            site_status = self.site_status,
             refusal = self.refusal.map(Refusal::code),
             cause = self.cause,
             would_refuse = self.would_refuse.map(Refusal::code),

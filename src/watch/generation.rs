@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use super::breaker::Breaker;
 use super::budget::Budgets;
 use super::names::Addresses;
+use super::quiet::Quiet;
 use crate::policy::limit::RequestLimits;
 use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
@@ -38,6 +39,10 @@ pub struct Watched {
     pub addresses: Arc<Addresses>,
     /// Whether it is being left alone.
     pub breaker: Breaker,
+    /// That it does not take the gateway's server token.
+    pub server_token_refused: Quiet,
+    /// That it does not take the browser token.
+    pub browser_token_refused: Quiet,
 }
 
 impl Generation {
@@ -83,6 +88,8 @@ impl Watched {
             id,
             addresses: Arc::new(Addresses::new(&site.address.host, site.address.port)),
             breaker: Breaker::new(Arc::clone(&site.name)),
+            server_token_refused: Quiet::default(),
+            browser_token_refused: Quiet::default(),
         })
     }
 }

@@ -20,6 +20,13 @@ pub(crate) fn date() -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now().as_unix()))
 }
 
+/// The second that a `Date` header names, in any of its three forms.
+pub(crate) fn read_date(value: &[u8]) -> Option<Epoch> {
+    let date = httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()?;
+    let since = date.duration_since(UNIX_EPOCH).ok()?;
+    Some(Epoch::from_unix(since.as_secs()))
+}
+
 /// The one timer of a connection. It is armed for the earliest moment anything asked for, and armed
 /// anew only when it fires too early or when something earlier is asked for: deadlines move with
 /// every message, the timer hardly ever does.
@@ -88,6 +95,20 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+
+    #[test]
+    fn dates() {
+        let check = |value: &str, expected| {
+            let read = read_date(value.as_bytes()).map(Epoch::as_unix);
+            assert_eq!(read, expected, "{value}");
+        };
+        check("Mon, 05 Oct 2015 18:44:27 GMT", Some(1_444_070_667));
+        check("Monday, 05-Oct-15 18:44:27 GMT", Some(1_444_070_667));
+        check("Mon Oct  5 18:44:27 2015", Some(1_444_070_667));
+        check("2015-10-05T18:44:27Z", None);
+        check("", None);
+        assert_eq!(read_date(date().as_bytes()).map(|_| ()), Some(()));
+    }
 
     #[test]
     fn a_window_of_waiting() {

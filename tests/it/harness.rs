@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 pub use self::answer::Answer;
 pub use self::caller::Wire;
-pub use self::log::Log;
+pub use self::log::{Capture, Log};
 pub use self::site::{Reply, Seen, Site};
 
 /// The token of the site, and the secrets of the rig: canaries, which may appear nowhere.

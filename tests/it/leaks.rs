@@ -1,15 +1,11 @@
 //! No secret byte in any answer, event, error or `Debug` output: secrets are canaries, and everything
 //! that is written is searched for them, with the subscriber at TRACE.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use countersign::telemetry::LogFormat;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::harness::{
-    API_KEY, BROWSER_KEY, Gateway, OTHER_KEY, ROUTES, Reply, Rig, TOKEN_KEY, TOKEN_SECRET, compile,
-    get,
+    API_KEY, BROWSER_KEY, Capture, Gateway, OTHER_KEY, ROUTES, Reply, Rig, TOKEN_KEY, TOKEN_SECRET,
+    compile, get,
 };
 
 /// What must appear nowhere, and what callers send that must not be repeated.
@@ -23,28 +19,6 @@ const CANARIES: [&str; 8] = [
     "canary-answered",
     "tkn_",
 ];
-
-#[derive(Clone, Default)]
-struct Capture(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Capture {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Capture {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 fn clean(what: &str, text: &str) {
     for canary in CANARIES {
@@ -82,6 +56,8 @@ fn requests() -> Vec<String> {
         get("/crm/canary-sent\u{e9}", ""),
         get("/crm/@api/deki/pages/fault?q=canary-sent", ""),
         get("/crm/@api/deki/pages/trace?q=canary-sent", ""),
+        get("/crm/@api/deki/pages/plain-trace?q=canary-sent", ""),
+        get("/crm/@api/deki/pages/refused-token?q=canary-sent", ""),
         get("/crm/@api/deki/pages/broken?q=canary-sent", ""),
         get("/shared/@api/deki/pages/home?q=canary-sent", "Origin: https://crm.example.com\r\n"),
         "canary-sent\r\n\r\n".to_owned(),
@@ -98,10 +74,8 @@ fn requests() -> Vec<String> {
 
 #[tokio::test]
 async fn no_canary_leaves_its_cage() {
-    let capture = Capture::default();
-    let subscriber = countersign::telemetry::subscriber(LogFormat::Text, "trace", capture.clone());
     // For this thread, on which everything here runs; what the engine logs comes the same way.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (capture, _guard) = Capture::start(LogFormat::Text, "trace");
     drop(tracing_log_to_this_thread());
 
     let rig = Rig::with(ROUTES, |seen| {
@@ -109,6 +83,12 @@ async fn no_canary_leaves_its_cage() {
         match name {
             "fault" => Reply::Reset(b"canary-answered".to_vec()),
             "broken" => Reply::Last(b"HTTP/1.1 200 OK\r\nX: canary-answered\r\nContent-Length: canary-answered\r\n\r\n".to_vec()),
+            "plain-trace" => Reply::status("404 Not Found", "X-Canary: canary-answered\r\n", "at A.B (canary-answered) [0x00001] in canary-answered:0"),
+            "refused-token" => Reply::status(
+                "403 Forbidden",
+                &format!("WWW-Authenticate: {TOKEN_KEY}\r\n"),
+                &format!("<error><resource>System.API.Error.developer-token-validation-failed</resource><message>{TOKEN_KEY} canary-answered</message></error>"),
+            ),
             "trace" => Reply::with("X-A: b\r\n", "").clone_with_trace(),
             _ => Reply::with("Set-Cookie: canary-answered\r\nX-Deki-Token: canary-answered\r\nX-Authtoken: canary-answered\r\n", "<a/>"),
         }
@@ -138,7 +118,7 @@ async fn no_canary_leaves_its_cage() {
     );
     let loaded = compile(ROUTES, rig.site.address).unwrap();
     clean("Debug of the policy", &format!("{loaded:?} {loaded:#?}"));
-    let events = String::from_utf8(capture.0.lock().unwrap().clone()).unwrap();
+    let events = capture.text();
     assert!(events.contains("exchange"), "events are captured at all");
     assert!(events.contains("request_id"), "{events}");
     clean("an event", &events);

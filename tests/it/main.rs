@@ -17,7 +17,7 @@ mod clients;
 mod commands;
 mod config;
 mod cors;
-
+mod errors;
 mod faults;
 mod fuzz;
 mod hostile;

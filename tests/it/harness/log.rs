@@ -1,52 +1,74 @@
-//! What the program writes while a test runs on this thread.
+//! What is written to the log, kept to be read.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use countersign::telemetry::{LogFormat, subscriber};
-use serde_json::Value;
-use tracing::subscriber::{DefaultGuard, set_default};
+use countersign::telemetry::{self, LogFormat};
+use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
+
+/// Everything that was written so far.
+#[derive(Clone, Default)]
+pub struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl Capture {
+    /// Listens to this thread, on which everything of a test runs, until the guard is dropped.
+    pub fn start(format: LogFormat, filter: &str) -> (Self, DefaultGuard) {
+        let capture = Self::default();
+        let subscriber = telemetry::subscriber(format, filter, capture.clone());
+        (capture, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// What was written.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The events with this message, from lines of JSON.
+    pub fn events(&self, message: &str) -> Vec<serde_json::Value> {
+        let text = self.text();
+        let events = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        events
+            .filter(|event: &serde_json::Value| {
+                event["message"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .starts_with(message)
+            })
+            .collect()
+    }
+}
 
 /// The events of this thread, for as long as it lives: of everything, in a test with one thread.
 pub struct Log {
-    written: Written,
+    capture: Capture,
     _guard: DefaultGuard,
 }
-
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     /// Listens from now on.
     pub fn listen() -> Self {
-        let written = Written::default();
-        let guard = set_default(subscriber(LogFormat::Json, "", written.clone()));
+        let (capture, guard) = Capture::start(LogFormat::Json, "");
         Self {
-            written,
+            capture,
             _guard: guard,
         }
     }
 
     /// Every event so far.
-    pub fn events(&self) -> Vec<Value> {
-        let written = self.written.0.lock().unwrap();
-        let lines = written.split(|byte| *byte == b'\n');
-        lines
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).unwrap())
-            .collect()
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        self.capture.events("")
     }
 
     /// The events with this message so far.
-    pub fn named(&self, message: &str) -> Vec<Value> {
+    pub fn named(&self, message: &str) -> Vec<serde_json::Value> {
         let mut events = self.events();
         events.retain(|event| event["message"] == message);
         events
     }
 }
 
-impl Write for Written {
+impl Write for Capture {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -57,7 +79,7 @@ impl Write for Written {
     }
 }
 
-impl<'a> MakeWriter<'a> for Written {
+impl<'a> MakeWriter<'a> for Capture {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
