@@ -82,8 +82,23 @@ pub struct Found {
     pub effective_method: Option<EffectiveMethod>,
     /// Which page may read the answer.
     pub sharing: Sharing,
+    /// The pattern of the capability that covers it.
+    pub endpoint: Option<Arc<str>>,
+    /// Whether its target could be read, whatever came of it.
+    pub is_readable: bool,
+    /// The page that is on no list.
+    pub foreign: Option<Foreign>,
     /// The refusal that a `report_only` route let pass.
     pub would_refuse: Option<Refusal>,
+}
+
+/// A page's origin that a route does not allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// As it came: an origin that a browser sends.
+    pub origin: Box<str>,
+    /// The configured pattern it is nearest to, if one is near.
+    pub nearest: Option<Box<str>>,
 }
 
 /// The terms on which a request goes to a site.
@@ -158,6 +173,7 @@ impl Policy {
     fn judge(&self, request: &Request<'_>, found: &mut Found) -> Result<Verdict, Refusal> {
         let authority = request.check()?;
         let target = Target::parse(request.target, authority.text)?;
+        found.is_readable = true;
         let route = self
             .routes
             .find(authority, target.path())
@@ -179,6 +195,7 @@ impl Policy {
         let method = EffectiveMethod::find(request, parameters.verb.as_ref())?;
         found.effective_method = Some(method.clone());
         let (endpoint, mints) = check_capability(route, &method, &target)?;
+        found.endpoint = Some(Arc::clone(&endpoint));
         if matches!(request.body, Body::Length(bytes) if bytes > route.body_bytes_max) {
             return Err(Refusal::BodyTooLarge);
         }
@@ -210,7 +227,8 @@ fn preflight(
     let sharing = std::mem::take(&mut found.sharing);
     let method = EffectiveMethod::of(asked, parameters.verb.as_ref(), None)?;
     found.effective_method = Some(method.clone());
-    check_capability(route, &method, target)?;
+    let (endpoint, _) = check_capability(route, &method, target)?;
+    found.endpoint = Some(endpoint);
     found.sharing = sharing;
     Ok(Verdict::Preflight(route.preflights.clone()))
 }
@@ -218,11 +236,19 @@ fn preflight(
 /// Finds out whether the page may ask, and notes which page may read the answer.
 fn check_origin(route: &Route, request: &Request<'_>, found: &mut Found) -> Result<(), Refusal> {
     let is_browser = route.is_for_browsers();
-    let presented = match (&route.access, &route.site.browser_token) {
-        (Access::Server { origins, .. }, _) => origins.check(request),
-        (Access::Browser, Some(token)) => token.allowed_hosts.check(request),
-        (Access::Browser, None) => Presented::Malformed,
+    let origins = match (&route.access, &route.site.browser_token) {
+        (Access::Server { origins, .. }, _) => origins,
+        (Access::Browser, Some(token)) => &token.allowed_hosts,
+        (Access::Browser, None) => return Err(Refusal::OriginNotAllowed),
     };
+    let presented = origins.check(request);
+    if let Presented::Foreign(origin) = presented {
+        let nearest = origins.nearest(origin);
+        found.foreign = Some(Foreign {
+            origin: origin.into(),
+            nearest: nearest.map(|pattern| pattern.to_string().into()),
+        });
+    }
     let refusal = match presented {
         Presented::Allowed(origin) => {
             found.sharing = Sharing {

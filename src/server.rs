@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use crate::config::Settings;
 use crate::gateway::Gateway;
 use crate::policy::Policy;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Detail, Telemetry};
 use crate::upstream::Network;
 use crate::watch::generation::{Generation, Live};
 use crate::watch::names;
@@ -88,7 +88,10 @@ impl Server {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let telemetry = Arc::<Telemetry>::default();
+        let telemetry = Arc::new(Telemetry::new(Detail {
+            paths: settings.records_paths,
+            origins: settings.records_origins,
+        }));
         let network = Network::new(policy.routes().map(|route| &route.site));
         let generation = Generation::new(policy, &settings.caller_limits, settings.origin_limits);
         for (_, watched) in generation.sites() {

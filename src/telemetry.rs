@@ -1,8 +1,8 @@
 //! What is told about exchanges: the access record, the counters, and the log that events go to.
 //!
 //! Every exchange ends in exactly one event named `exchange` with fixed fields. Fields hold names
-//! and numbers of our own, the caller's address and the path without its query; tokens, queries and
-//! values of headers are in none of them.
+//! and numbers of our own and the caller's address; tokens, queries and values of headers are in
+//! none of them, paths and origins only where the file asks for them.
 
 mod log;
 mod metrics;
@@ -19,7 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 pub use self::log::queue::LogWriter;
 pub use self::metrics::Telemetry;
-pub use self::record::Record;
+pub use self::record::{Detail, Record};
 
 use self::log::Lines;
 use self::log::line::Style;

@@ -28,6 +28,7 @@ pub fn compile(
         "routes",
         "capabilities",
         "limits",
+        "log",
     ];
     let file = At::new(tree, "", findings).fields(&known)?;
     let settings = settings::compile(&file);

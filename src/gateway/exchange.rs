@@ -13,7 +13,7 @@ use super::relay::{Broken, Terms};
 use crate::policy::request::Request;
 use crate::policy::{Admission, Found, Refusal};
 use crate::rewrite::{self, Answer, Wants};
-use crate::telemetry::Record;
+use crate::telemetry::{Detail, Record};
 use crate::upstream::Failure;
 use crate::watch::breaker::{Evidence, Witness};
 use crate::watch::budget::Permit;
@@ -32,7 +32,7 @@ pub(super) struct Exchange<'g> {
     peer: IpAddr,
     started: Instant,
     method: &'static str,
-    path: String,
+    typed: Typed,
     /// How a refusal of it is to be written.
     pub(super) wants: Wants,
     /// What deciding found.
@@ -85,7 +85,7 @@ impl<'g> Exchange<'g> {
             peer,
             started: Instant::now(),
             method: "",
-            path: String::new(),
+            typed: Typed::default(),
             wants: Wants::default(),
             found: Found::default(),
             stage: Stage::Received,
@@ -107,7 +107,7 @@ impl<'g> Exchange<'g> {
     pub(super) fn note(&mut self, request: &Request<'_>) {
         self.wants = Wants::of(request);
         self.method = recorded_method(request.method);
-        self.path = recorded_path(request.target).to_owned();
+        self.typed = Typed::of(request, self.gateway.telemetry.detail());
     }
 
     /// When the request's head was whole.
@@ -194,28 +194,37 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let found = &self.found;
-        // Nothing of a target that could not be read.
-        let path = match self.refusal {
-            Some(Refusal::BadTarget(_) | Refusal::BadMessage(_) | Refusal::TargetTooLong) => "",
-            _ => &self.path,
-        };
+        let foreign = found.foreign.as_ref();
+        let detail = self.gateway.telemetry.detail();
+        let typed = &self.typed;
         self.gateway.telemetry.record(&Record {
             request_id: self.id.as_str(),
             caller: found.caller.as_deref(),
             user: found.user.as_ref().map(crate::signing::User::as_sent),
             route: found.route.as_ref().map(|route| &*route.name),
             site: found.route.as_ref().map(|route| &*route.site.name),
+            host: found
+                .route
+                .as_ref()
+                .and_then(|route| Some(route.host.as_ref()?.as_str())),
+            caller_request_id: typed.request_id.as_deref(),
             client: Some(&rewrite::address_text(self.peer)),
             method: self.method,
             effective_method: found
                 .effective_method
                 .as_ref()
                 .map(|method| method.effective.as_str()),
-            endpoint: match &self.stage {
-                Stage::Admitted(admitted) => Some(&admitted.admission.endpoint),
-                Stage::Received => None,
+            endpoint: found.endpoint.as_deref(),
+            // Nothing of a target that could not be read.
+            path: typed.path.as_deref().filter(|_| found.is_readable),
+            origin: foreign
+                .map(|foreign| &*foreign.origin)
+                .filter(|_| detail.origins),
+            nearest: foreign.and_then(|foreign| foreign.nearest.as_deref()),
+            unknown_host: match self.refusal {
+                Some(Refusal::NoRoute) => typed.host.as_deref(),
+                _ => None,
             },
-            path,
             status: self.status,
             site_status: self.site_status,
             refusal: self.refusal,
@@ -243,10 +252,43 @@ fn recorded_method(method: &[u8]) -> &'static str {
     }
 }
 
-/// The path for the record, without the query.
-fn recorded_path(target: &[u8]) -> &str {
-    let end = memchr::memchr(b'?', target).unwrap_or(target.len());
-    std::str::from_utf8(&target[..end]).unwrap_or_default()
+/// What a stranger typed and the record may hold, as far as the file asks for it.
+#[derive(Debug, Default)]
+struct Typed {
+    /// Without the query.
+    path: Option<Box<str>>,
+    host: Option<Box<str>>,
+    /// Its own id of the request.
+    request_id: Option<Box<str>>,
+}
+
+impl Typed {
+    fn of(request: &Request<'_>, detail: Detail) -> Self {
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        let path = || {
+            let end = memchr::memchr(b'?', request.target);
+            text(&request.target[..end.unwrap_or(request.target.len())])
+        };
+        let host = || {
+            let header = request.only("host").ok().flatten();
+            text(request.authority.or(header)?)
+        };
+        let request_id = request.only("x-request-id").ok().flatten();
+        Self {
+            path: detail.paths.then(path).flatten().map(Box::from),
+            host: detail.origins.then(host).flatten().map(Box::from),
+            request_id: request_id
+                .filter(|id| is_plain_id(id))
+                .and_then(text)
+                .map(Box::from),
+        }
+    }
+}
+
+/// Whether an id is one that any log can hold: letters, digits and what UUIDs and traces have.
+fn is_plain_id(id: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+    (1..=128).contains(&id.len()) && id.iter().all(is_plain)
 }
 
 /// Counts requests under way, for stopping as soon as there are none.
@@ -324,7 +366,9 @@ mod tests {
     #[test]
     fn records_hold_no_words_of_the_callers() {
         assert_eq!(recorded_method(b"FROB"), "other");
-        assert_eq!(recorded_path(b"/a/b?c=d"), "/a/b");
-        assert_eq!(recorded_path(b"/\xff"), "");
+        assert!(is_plain_id(b"3f2a-77.b:c_1"));
+        for id in [&b""[..], b"a b", b"a\"b", "\u{e9}".as_bytes(), &[b'a'; 129]] {
+            assert!(!is_plain_id(id), "{id:?}");
+        }
     }
 }

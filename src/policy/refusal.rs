@@ -96,6 +96,11 @@ impl Refusal {
         self.row().2
     }
 
+    /// Whether whoever runs the gateway or the site has to mend it: no caller can.
+    pub fn is_for_operators(self) -> bool {
+        self.status().is_server_error() && self != Self::Draining
+    }
+
     /// Which of its causes a refusal has, for the record, where its code has several.
     pub fn fault(self) -> Option<&'static str> {
         match self {

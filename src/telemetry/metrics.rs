@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::log::queue;
-use super::record::Record;
+use super::record::{Detail, Record};
 use crate::policy::Refusal;
 
 /// Counts and writes exchanges.
 #[derive(Debug)]
 pub struct Telemetry {
+    detail: Detail,
     exchanges: AtomicU64,
     /// One for each refusal, in the order of [`Refusal::all`], which is the order of the variants.
     refusals: Box<[AtomicU64]>,
@@ -18,6 +19,23 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
+    /// Counters at zero, and records that hold so much.
+    pub fn new(detail: Detail) -> Self {
+        Self {
+            detail,
+            exchanges: AtomicU64::default(),
+            refusals: Refusal::all().map(|_| AtomicU64::default()).collect(),
+            would_refuse: AtomicU64::default(),
+            connections_refused: AtomicU64::default(),
+            connections_cut: AtomicU64::default(),
+        }
+    }
+
+    /// What records hold.
+    pub fn detail(&self) -> Detail {
+        self.detail
+    }
+
     /// Writes the one event of an exchange, and counts it.
     pub fn record(&self, record: &Record<'_>) {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
@@ -75,13 +93,7 @@ impl Telemetry {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self {
-            exchanges: AtomicU64::default(),
-            refusals: Refusal::all().map(|_| AtomicU64::default()).collect(),
-            would_refuse: AtomicU64::default(),
-            connections_refused: AtomicU64::default(),
-            connections_cut: AtomicU64::default(),
-        }
+        Self::new(Detail::default())
     }
 }
 

@@ -27,6 +27,7 @@ mod leaks;
 mod limits;
 mod logging;
 mod minting;
+mod records;
 mod reference;
 mod relay;
 mod stopping;

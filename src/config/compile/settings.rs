@@ -24,6 +24,10 @@ pub struct Settings {
     pub caller_limits: Vec<(Arc<str>, RequestLimits)>,
     /// What the pages of one origin may use.
     pub origin_limits: RequestLimits,
+    /// Whether records hold the path as it came.
+    pub records_paths: bool,
+    /// Whether records hold origins that are on no list, and hosts that found no route.
+    pub records_origins: bool,
 }
 
 /// One address callers connect to.
@@ -62,9 +66,29 @@ pub(super) fn compile(file: &Fields<'_>) -> Option<Settings> {
         drain_timeout: Duration::from_secs(30),
         caller_limits: Vec::new(),
         origin_limits: RequestLimits::ORIGIN,
+        records_paths: false,
+        records_origins: false,
     };
+    file.optional("log", |at| log(at, &mut settings));
     file.optional("limits", |at| limits(at, &mut settings));
     Some(settings)
+}
+
+fn log(at: At<'_>, settings: &mut Settings) -> Option<()> {
+    let fields = at.fields(&["paths", "origins"])?;
+    let is_full = |key: &str| {
+        let full = fields.optional(key, |at| {
+            let is_full = at.text()? == "full";
+            if !is_full {
+                at.problem("write full, or leave it out: then records hold the endpoint and names of this file only");
+            }
+            Some(is_full)
+        });
+        full.unwrap_or(false)
+    };
+    settings.records_paths = is_full("paths");
+    settings.records_origins = is_full("origins");
+    Some(())
 }
 
 fn listeners(file: &Fields<'_>) -> Vec<Listener> {
