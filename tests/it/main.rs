@@ -12,6 +12,7 @@ mod harness;
 
 mod admission;
 mod browser;
+mod check;
 mod clients;
 mod commands;
 mod config;
