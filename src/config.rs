@@ -1,16 +1,23 @@
 //! proxy.yaml becomes settings and a policy, or every problem at once.
 
 pub mod compile;
+mod file;
+mod lines;
+mod node;
 pub mod problem;
 pub mod reference;
 pub mod tree;
+mod words;
+mod yaml;
 
 use std::fmt;
 use std::path::Path;
 
+use self::file::Opened;
 use self::problem::{Findings, Problem};
-use self::reference::Sources;
+use self::reference::{References, Sources};
 use self::tree::Node;
+use self::yaml::{FILE_BYTES_MAX, Mistake};
 pub use crate::config::compile::SiteTokens;
 pub(crate) use crate::config::compile::capabilities::{NamedCapability, built_in as capabilities};
 pub use crate::config::compile::settings::Settings;
@@ -25,6 +32,17 @@ pub struct Loaded {
     pub policy: Policy,
     /// What the operator should know.
     pub warnings: Vec<Problem>,
+}
+
+impl Loaded {
+    /// What `check` has to say of it.
+    pub fn overview(self) -> Overview {
+        Overview {
+            listeners: self.settings.listeners.len(),
+            routes: self.policy.routes().count(),
+            warnings: self.warnings,
+        }
+    }
 }
 
 /// A file that cannot be used, and everything that is wrong with it.
@@ -42,13 +60,24 @@ impl fmt::Display for Unusable {
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "{} is not usable ({count} problem{plural}):", self.file)?;
         for problem in &self.problems {
-            write!(f, "\n  {problem}")?;
+            write!(f, "\n  {}", problem.in_file(&self.file))?;
         }
         Ok(())
     }
 }
 
 impl std::error::Error for Unusable {}
+
+/// What `check` has to say of a file that can be used.
+#[derive(Debug)]
+pub struct Overview {
+    /// How many listeners it has.
+    pub listeners: usize,
+    /// How many routes it has.
+    pub routes: usize,
+    /// What the operator should know.
+    pub warnings: Vec<Problem>,
+}
 
 /// Reads and compiles a file, with secrets from the environment and from files.
 ///
@@ -60,6 +89,19 @@ pub fn load(path: &Path) -> Result<Loaded, Unusable> {
     load_text(&file, &text, &sources_of(path))
 }
 
+/// Judges a file where what its references lead to is elsewhere: they are judged by their form.
+///
+/// What comes of it can be looked at and not run: its secrets are stand-ins.
+///
+/// # Errors
+/// Every problem of the file.
+pub fn judge_without_secrets(path: &Path) -> Result<Overview, Unusable> {
+    let file = path.display().to_string();
+    let text = read(path, &file)?;
+    let sources = sources_of(path);
+    compile_text(&file, &text, &References::by_form(&sources)).map(|loaded| loaded.overview())
+}
+
 /// Fetches the server tokens of `site`, or of the only one, and judges nothing else of the file.
 ///
 /// # Errors
@@ -68,19 +110,14 @@ pub fn load_tokens(path: &Path, site: Option<&str>) -> Result<SiteTokens, Unusab
     let file = path.display().to_string();
     let text = read(path, &file)?;
     let findings = Findings::default();
-    let tokens = match Node::parse(&text) {
-        Ok(tree) => compile::tokens(&tree, site, &sources_of(path), &findings),
-        Err(fault) => {
-            findings.problem("", fault);
-            None
-        }
-    };
+    let sources = sources_of(path);
+    let tree = Node::parse(&text).map_err(|mistakes| not_yaml(&file, mistakes))?;
+    let tokens = compile::tokens(&tree, site, &References::to(&sources), &findings);
     let (mut problems, _) = findings.into_parts();
     if tokens.is_none() && problems.is_empty() {
-        problems.push(Problem {
-            place: "sites".to_owned(),
-            text: "there is no site to take a token from".to_owned(),
-        });
+        problems.push(Problem::of_the_file(
+            "there is no site to take a token from",
+        ));
     }
     match tokens {
         Some(tokens) if problems.is_empty() => Ok(tokens),
@@ -89,19 +126,22 @@ pub fn load_tokens(path: &Path, site: Option<&str>) -> Result<SiteTokens, Unusab
 }
 
 fn read(path: &Path, file: &str) -> Result<String, Unusable> {
-    std::fs::read_to_string(path).map_err(|error| Unusable {
+    let unusable = |problem| Unusable {
         file: file.to_owned(),
-        problems: vec![Problem {
-            place: String::new(),
-            text: match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    "there is no such file; name one with --config".to_owned()
-                }
-                std::io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
-                kind => format!("the file cannot be read: {kind}"),
-            },
-        }],
-    })
+        problems: vec![problem],
+    };
+    let bytes = Opened::open(path)
+        .and_then(|opened| opened.read(FILE_BYTES_MAX))
+        .map_err(|fault| {
+            let cure = match path.exists() {
+                true => "",
+                false => "; name one with --config",
+            };
+            unusable(Problem::of_the_file(format!(
+                "the configuration {fault}{cure}"
+            )))
+        })?;
+    yaml::decode(bytes.to_vec()).map_err(|mistake| unusable(mistake.into()))
 }
 
 fn sources_of(path: &Path) -> Sources<'static> {
@@ -116,14 +156,13 @@ fn sources_of(path: &Path) -> Sources<'static> {
 /// # Errors
 /// Every problem of the text.
 pub fn load_text(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Unusable> {
+    compile_text(file, text, &References::to(sources))
+}
+
+fn compile_text(file: &str, text: &str, references: &References<'_>) -> Result<Loaded, Unusable> {
+    let tree = Node::parse(text).map_err(|mistakes| not_yaml(file, mistakes))?;
     let findings = Findings::default();
-    let compiled = match Node::parse(text) {
-        Ok(tree) => compile::compile(&tree, sources, &findings),
-        Err(fault) => {
-            findings.problem("", fault);
-            None
-        }
-    };
+    let compiled = compile::compile(&tree, references, &findings);
     let (problems, warnings) = findings.into_parts();
     match compiled {
         Some((settings, policy)) if problems.is_empty() => Ok(Loaded {
@@ -135,5 +174,21 @@ pub fn load_text(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded
             file: file.to_owned(),
             problems,
         }),
+    }
+}
+
+fn not_yaml(file: &str, mistakes: Vec<Mistake>) -> Unusable {
+    Unusable {
+        file: file.to_owned(),
+        problems: mistakes.into_iter().map(Problem::from).collect(),
+    }
+}
+
+impl From<Mistake> for Problem {
+    fn from(mistake: Mistake) -> Self {
+        Self {
+            line: mistake.line,
+            ..Self::of_the_file(mistake.text)
+        }
     }
 }

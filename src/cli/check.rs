@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{ConfigFile, Outcome, complain};
-use crate::config;
 use crate::config::problem::Problem;
+use crate::config::{self, Loaded};
 
 /// Say everything that is wrong with the configuration, without starting anything.
 #[derive(Args, Debug)]
@@ -17,12 +17,19 @@ pub struct Check {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+    /// Judge the file where its secrets are not, as in CI: what env: and file: refer to is not looked up
+    #[arg(long)]
+    no_secrets: bool,
 }
 
 impl Check {
     pub(super) fn run(self, out: &mut dyn Write) -> std::io::Result<Outcome> {
         let file = self.config.config.display().to_string();
-        let checked = config::load(&self.config.config);
+        let checked = if self.no_secrets {
+            config::judge_without_secrets(&self.config.config)
+        } else {
+            config::load(&self.config.config).map(Loaded::overview)
+        };
         let outcome = if checked.is_ok() {
             Outcome::Good
         } else {
@@ -30,12 +37,13 @@ impl Check {
         };
         if self.json {
             let (problems, warnings) = match &checked {
-                Ok(loaded) => (&[][..], &loaded.warnings[..]),
+                Ok(overview) => (&[][..], &overview.warnings[..]),
                 Err(unusable) => (&unusable.problems[..], &[][..]),
             };
             let report = json!({
                 "file": file,
                 "usable": checked.is_ok(),
+                "secrets": !self.no_secrets,
                 "problems": list(problems),
                 "warnings": list(warnings),
             });
@@ -43,15 +51,20 @@ impl Check {
             return Ok(outcome);
         }
         match checked {
-            Ok(loaded) => {
-                for warning in &loaded.warnings {
-                    complain(format_args!("warning: {warning}"));
+            Ok(overview) => {
+                for warning in &overview.warnings {
+                    complain(format_args!("warning: {}", warning.in_file(&file)));
                 }
+                let proviso = if self.no_secrets {
+                    " as far as can be told without its secrets"
+                } else {
+                    ""
+                };
                 writeln!(
                     out,
-                    "{file} is usable ({}, {})",
-                    counted(loaded.settings.listeners.len(), "listener"),
-                    counted(loaded.policy.routes().count(), "route"),
+                    "{file} is usable{proviso} ({}, {})",
+                    counted(overview.listeners, "listener"),
+                    counted(overview.routes, "route"),
                 )?;
             }
             Err(unusable) => complain(unusable),
@@ -61,10 +74,15 @@ impl Check {
 }
 
 fn list(problems: &[Problem]) -> Value {
-    problems
-        .iter()
-        .map(|problem| json!({"place": problem.place, "text": problem.text}))
-        .collect()
+    let one = |problem: &Problem| {
+        json!({
+            "line": problem.line,
+            "path": problem.path(),
+            "place": problem.place,
+            "text": problem.text,
+        })
+    };
+    problems.iter().map(one).collect()
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -28,7 +28,12 @@ impl Run {
             }
         };
         for warning in &loaded.warnings {
-            warn!(place = warning.place, "{}", warning.text);
+            warn!(
+                place = warning.place,
+                line = warning.line,
+                "{}",
+                warning.text
+            );
         }
         raise_file_limit(loaded.settings.connections.connections_max);
         runtime()?.block_on(async {

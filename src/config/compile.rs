@@ -10,14 +10,14 @@ mod units;
 use self::settings::Settings;
 pub use self::sites::SiteTokens;
 use super::problem::Findings;
-use super::reference::Sources;
+use super::reference::References;
 use super::tree::{At, Node};
 use crate::policy::Policy;
 
 /// Compiles a tree; `None`, or findings with problems in them, mean that it cannot be used.
 pub fn compile(
     tree: &Node,
-    sources: &Sources<'_>,
+    references: &References<'_>,
     findings: &Findings,
 ) -> Option<(Settings, Policy)> {
     let known = [
@@ -31,9 +31,9 @@ pub fn compile(
         "log",
     ];
     let file = At::new(tree, "", findings).fields(&known)?;
-    let settings = settings::compile(&file);
-    let sites = sites::compile(&file, sources);
-    let callers = callers::compile(&file, sources);
+    let settings = settings::compile(&file, references);
+    let sites = sites::compile(&file, references);
+    let callers = callers::compile(&file, references);
     let catalogue = capabilities::compile(&file);
     let by_name = callers.iter().map(|named| (&*named.name, named)).collect();
     let routes = routes::compile(
@@ -58,10 +58,10 @@ pub fn compile(
 pub fn tokens(
     tree: &Node,
     site: Option<&str>,
-    sources: &Sources<'_>,
+    references: &References<'_>,
     findings: &Findings,
 ) -> Option<SiteTokens> {
-    sites::tokens(tree, site, sources, findings)
+    sites::tokens(tree, site, references, findings)
 }
 
 /// Whether a name may label a metric and stand in a log: lower-case words.

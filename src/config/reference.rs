@@ -2,11 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
+use super::file::Opened;
 use super::tree::At;
+use super::words::{is_secret, may_be_repeated, path_to_repeat};
 use crate::signing::Secret;
 
-/// Largest secret file in bytes that is read.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// Largest file in bytes that a secret is read from.
+const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// Largest file in bytes of what is no secret: a whole bundle of authorities fits.
+const PUBLIC_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where references are looked up.
 pub struct Sources<'a> {
@@ -16,134 +23,251 @@ pub struct Sources<'a> {
     pub folder: PathBuf,
 }
 
-impl Sources<'_> {
-    /// Fetches the secret that the reference at `at` names.
-    ///
-    /// `development` permits a file that others can read: what opens a site on this machine's own
-    /// loopback opens nothing else.
-    pub fn secret(&self, at: At<'_>, development: bool) -> Option<Secret> {
-        let reference = at.text()?;
-        let found = if let Some(name) = reference.strip_prefix("env:") {
-            self.environment(name)
-        } else if let Some(path) = reference.strip_prefix("file:") {
-            let path = self.folder.join(path);
-            check_mode(&path, development).and_then(|()| read_file(&path))
-        } else {
-            Err("a secret is never written here; write env:NAME or file:PATH".to_owned())
+/// What references of one file lead to.
+pub struct References<'a> {
+    sources: &'a Sources<'a>,
+    follows: bool,
+}
+
+/// A reference as the file writes it.
+#[derive(Clone, Copy)]
+enum Reference<'a> {
+    Variable(&'a str),
+    File(&'a str),
+}
+
+impl<'a> Reference<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let variable = text.strip_prefix("env:").map(Self::Variable);
+        variable.or_else(|| text.strip_prefix("file:").map(Self::File))
+    }
+
+    /// What is wrong with its form.
+    fn check(self) -> Result<(), String> {
+        let (prefix, name, is_good, cure) = match self {
+            Self::Variable(name) => (
+                "env:",
+                name,
+                name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
+                "is followed by the name of a variable in letters, digits and _",
+            ),
+            Self::File(path) => (
+                "file:",
+                path,
+                !path.contains(char::is_control),
+                "is followed by the path of a file",
+            ),
         };
-        let cleaned = found.and_then(clean);
-        cleaned.map_err(|fault| at.problem(fault)).ok()
+        if name.trim().is_empty() || !is_good {
+            return Err(format!("{prefix} {cure}"));
+        }
+        Ok(())
+    }
+
+    /// What is wrong where the secret itself stands in place of the name of what holds it.
+    fn check_name(self) -> Result<(), String> {
+        let (prefix, name) = match self {
+            Self::Variable(name) => ("env:", name),
+            Self::File(path) => ("file:", path.rsplit('/').next().unwrap_or(path)),
+        };
+        if is_secret(name) {
+            return Err(format!(
+                "what stands after {prefix} looks like a secret; write the name of the variable or file that holds it, and replace the secret, which has been in a file"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What it names, for a sentence; a name that may be a secret in the wrong place is left out.
+    fn named(self, folder: &Path) -> String {
+        match self {
+            Self::Variable(name) if may_be_repeated(name) => {
+                format!("the environment variable {name}")
+            }
+            Self::Variable(_) => "the environment variable that is named here".to_owned(),
+            Self::File(path) => {
+                let path = folder.join(path_to_repeat(path));
+                format!("the file {}", path.display())
+            }
+        }
+    }
+}
+
+impl<'a> References<'a> {
+    /// References to `sources`.
+    pub fn to(sources: &'a Sources<'a>) -> Self {
+        Self {
+            sources,
+            follows: true,
+        }
+    }
+
+    /// References that are judged by their form alone, where what they lead to is elsewhere.
+    pub fn by_form(sources: &'a Sources<'a>) -> Self {
+        Self {
+            sources,
+            follows: false,
+        }
+    }
+
+    /// Whether they are looked up.
+    pub fn follow(&self) -> bool {
+        self.follows
+    }
+
+    /// Fetches the secret that the reference at `at` names; a stand-in where it is not looked up.
+    ///
+    /// `is_published` permits a file that others can read: everybody has what stands in it.
+    pub fn secret(&self, at: At<'_>, is_published: bool) -> Option<Secret> {
+        // Digits alone are a number for YAML.
+        let text = if at.is_number() { "" } else { at.text()? };
+        let Some(reference) = Reference::parse(text) else {
+            at.problem("a secret is never written here; write env:NAME or file:PATH");
+            return None;
+        };
+        let secret = self.fetch(reference, !is_published).and_then(|found| {
+            let bare = match &found {
+                Some(found) => {
+                    bare(found).map_err(|fault| format!("{} {fault}", self.named(reference)))?
+                }
+                None => "stand-in",
+            };
+            Ok(Secret::new(bare.to_owned()))
+        });
+        noted(secret, &at, text)
     }
 
     /// The text at `at`, or what it refers to: for what is no secret, but differs from one
-    /// deployment of the same file to the next.
-    pub fn plain(&self, at: &At<'_>) -> Option<String> {
+    /// deployment of the same file to the next. `stand_in` is taken where it is not looked up.
+    pub fn plain(&self, at: &At<'_>, stand_in: &str) -> Option<String> {
         let text = at.text()?;
-        let found = if let Some(name) = text.strip_prefix("env:") {
-            self.environment(name)
-        } else if let Some(path) = text.strip_prefix("file:") {
-            read_file(&self.folder.join(path))
-        } else {
+        let Some(reference) = Reference::parse(text) else {
             return Some(text.to_owned());
         };
-        found
-            .map(|text| text.trim().to_owned())
-            .and_then(|text| {
-                if text.is_empty() {
-                    return Err("what this refers to is empty".to_owned());
-                }
-                Ok(text)
-            })
-            .map_err(|fault| at.problem(fault))
-            .ok()
+        let plain = self.fetch(reference, false).and_then(|found| match found {
+            Some(found) if found.trim().is_empty() => {
+                Err(format!("{} is empty", self.named(reference)))
+            }
+            Some(found) => Ok(found.trim().to_owned()),
+            None => Ok(stand_in.to_owned()),
+        });
+        noted(plain, at, text)
     }
 
-    /// Reads the file that the reference at `at` names, of something that is no secret.
-    pub fn public_file(&self, at: At<'_>) -> Option<Vec<u8>> {
-        let Some(path) = at.text()?.strip_prefix("file:") else {
+    /// Reads the file that the reference at `at` names, of something that is no secret; nothing
+    /// where it is not looked up.
+    pub fn public_file(&self, at: At<'_>) -> Option<Zeroizing<Vec<u8>>> {
+        let text = at.text()?;
+        let Some(reference @ Reference::File(path)) = Reference::parse(text) else {
             at.problem("this is read from a file; write file:PATH");
             return None;
         };
-        let read = read_file(&self.folder.join(path));
-        read.map(String::into_bytes)
-            .map_err(|fault| at.problem(fault))
-            .ok()
+        let bytes = reference.check().and_then(|()| match self.follows {
+            true => self.read(path, PUBLIC_BYTES_MAX, false).map(Some),
+            false => reference.check_name().map(|()| None),
+        });
+        noted(bytes, &at, text)?
     }
 
-    fn environment(&self, name: &str) -> Result<String, String> {
-        let plain =
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        // A secret that was written here instead of the name of one is not repeated.
-        let looks_random = name.len() >= 32 && name.bytes().all(|b| b.is_ascii_hexdigit());
-        if !plain || looks_random {
-            return Err(
-                "env: is followed by the name of a variable in letters, digits and _".to_owned(),
-            );
+    /// The text that a reference leads to; nothing where it is not looked up.
+    fn fetch(
+        &self,
+        reference: Reference<'_>,
+        is_private: bool,
+    ) -> Result<Option<Zeroizing<String>>, String> {
+        reference.check()?;
+        if !self.follows {
+            return reference.check_name().map(|()| None);
         }
-        (self.environment)(name)
-            .ok_or_else(|| format!("the environment variable {name} is not set, or is not UTF-8"))
-    }
-}
-
-fn clean(text: String) -> Result<Secret, String> {
-    let mut text = zeroize::Zeroizing::new(text);
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    if text.is_empty() {
-        return Err("what this refers to is empty".to_owned());
-    }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("what this refers to holds blanks, line breaks or control characters; it must be the bare value with at most one line break behind it".to_owned());
-    }
-    Ok(Secret::new(std::mem::take(&mut *text)))
-}
-
-fn read_file(path: &Path) -> Result<String, String> {
-    let unreadable = |error: &std::io::Error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-            std::io::ErrorKind::PermissionDenied => {
-                "this user may not read it; change its owner or mode".to_owned()
+        match reference {
+            Reference::Variable(name) => match (self.sources.environment)(name) {
+                Some(text) => Ok(Some(Zeroizing::new(text))),
+                None => {
+                    reference.check_name()?;
+                    Err(format!(
+                        "{} is not set, or is not UTF-8",
+                        self.named(reference)
+                    ))
+                }
+            },
+            Reference::File(path) => {
+                let bytes = self.read(path, SECRET_BYTES_MAX, is_private)?;
+                let text = decode(&bytes);
+                text.map(Some)
+                    .map_err(|fault| format!("{} {fault}", self.named(reference)))
             }
-            std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
-            kind => kind.to_string(),
-        };
-        format!("the file {} cannot be read: {why}", path.display())
-    };
-    let facts = std::fs::metadata(path).map_err(|error| unreadable(&error))?;
-    if !facts.is_file() {
-        return Err(format!("{} is not a file", path.display()));
+        }
     }
-    if facts.len() > SECRET_BYTES_MAX {
-        return Err(format!(
-            "the file {} is larger than 64 KiB; is it the right one?",
-            path.display()
-        ));
+
+    fn named(&self, reference: Reference<'_>) -> String {
+        reference.named(&self.sources.folder)
     }
-    std::fs::read_to_string(path).map_err(|error| unreadable(&error))
+
+    fn read(
+        &self,
+        path: &str,
+        bytes_max: usize,
+        is_private: bool,
+    ) -> Result<Zeroizing<Vec<u8>>, String> {
+        let reference = Reference::File(path);
+        let named = |fault: &str| format!("{} {fault}", self.named(reference));
+        let path = self.sources.folder.join(path);
+        let opened = Opened::open(&path).or_else(|fault| {
+            reference.check_name()?;
+            Err(named(&fault))
+        })?;
+        if is_private && let Some(exposure) = opened.exposure(&path) {
+            return Err(named(exposure));
+        }
+        opened.read(bytes_max).map_err(|fault| named(&fault))
+    }
 }
 
-/// A secret that every user of the machine can read is none, except where a container runtime
-/// mounts it: there the mode says nothing, since the container's users are its own.
-fn check_mode(path: &Path, development: bool) -> Result<(), String> {
-    use std::os::unix::fs::PermissionsExt;
-    let Ok(facts) = std::fs::metadata(path) else {
-        // Reading it will say why.
-        return Ok(());
-    };
-    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let mounted = ["/run/secrets", "/var/run/secrets"].iter().any(|root| real.starts_with(root))
-        // Kubernetes projects secrets through a folder named ..DATE.
-        || real.components().any(|part| part.as_os_str().to_string_lossy().starts_with("..2"));
-    if facts.permissions().mode() & 0o007 == 0 || mounted || development {
-        return Ok(());
-    }
-    Err(format!(
-        "the file {} can be read by every user of this machine; run chmod o= on it, or mount it below /run/secrets",
-        path.display()
-    ))
+fn noted<T>(found: Result<T, String>, at: &At<'_>, reference: &str) -> Option<T> {
+    found
+        .map_err(|fault| at.reference_problem(reference, fault))
+        .ok()
 }
+
+/// A secret without the line break after it, if it is nothing but visible characters.
+fn bare(text: &str) -> Result<&str, &'static str> {
+    let bare = match text.strip_suffix('\n') {
+        Some(line) => line.strip_suffix('\r').unwrap_or(line),
+        None => text,
+    };
+    if bare.is_empty() {
+        return Err("is empty");
+    }
+    if bare.starts_with('\u{feff}') {
+        return Err(BYTE_ORDER_MARK);
+    }
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || is_invisible(c);
+    if bare.contains(is_odd) {
+        return Err(
+            "holds spaces, line breaks or characters that nobody sees; it must hold the bare value, with at most one line break after it",
+        );
+    }
+    Ok(bare)
+}
+
+/// Characters without a glyph that come along when text is copied: soft hyphens, joiners, marks of
+/// direction, byte order marks.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
+}
+
+fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, &'static str> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err("is UTF-16 text, as PowerShell writes it; save it as UTF-8 without BOM");
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(BYTE_ORDER_MARK);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8 text")?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+const BYTE_ORDER_MARK: &str = "begins with a byte order mark, which would become part of the value; save it as UTF-8 without BOM";

@@ -32,23 +32,24 @@ impl Scheme {
     }
 }
 
-/// A host of the file: a DNS name in lower-case A-labels, an IPv4 address, or an IPv6 address in
-/// brackets.
+/// A host of the file: a DNS name in lower-case A-labels without a final dot, an IPv4 address, or an
+/// IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Host(Box<str>);
 
 impl Host {
     /// Reads a host as people write it; `None` if it is none.
     ///
-    /// An underscore may stand in a label: networks of containers name hosts so.
+    /// An underscore may stand in a label: networks of containers name hosts so. A final dot, which
+    /// marks a name as complete, names the same host and is cut.
     pub fn parse(text: &str) -> Option<Self> {
         let canonical = if let Some(inner) = text.strip_prefix('[') {
             let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
             format!("[{address}]")
         } else {
-            idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::URL)
-                .ok()?
-                .into_owned()
+            let ascii =
+                idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::URL).ok()?;
+            without_final_dot(&ascii).to_owned()
         };
         is_canonical(&canonical, |byte| byte == b'_').then(|| Self(canonical.into()))
     }
@@ -118,18 +119,19 @@ impl<'a> Authority<'a> {
         is_host.then_some(Self { host, port, text })
     }
 
-    /// The host in lower case, as routes are found by it.
-    pub fn host_in_lower_case(&self) -> Cow<'a, str> {
-        if self.host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            Cow::Owned(self.host.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(self.host)
+    /// The host in the spelling of a [`Host`] of the file: lower case, no final dot, an IPv6 address
+    /// in its shortest form. Routes are found by it.
+    pub fn canonical_host(&self) -> Cow<'a, str> {
+        if self.host.starts_with('[') {
+            let address = without_brackets(self.host).parse::<Ipv6Addr>();
+            return address.map_or(Cow::Borrowed(self.host), |it| Cow::Owned(format!("[{it}]")));
         }
-    }
-
-    /// The host without brackets.
-    pub fn host_without_brackets(&self) -> &'a str {
-        without_brackets(self.host)
+        let host = without_final_dot(self.host);
+        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        }
     }
 }
 
@@ -192,7 +194,12 @@ fn is_canonical(host: &str, also: impl Fn(u8) -> bool) -> bool {
     host.split('.').all(label) && (!last_is_number || host.parse::<Ipv4Addr>().is_ok())
 }
 
-fn without_brackets(host: &str) -> &str {
+fn without_final_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+/// An IPv6 address without its brackets, and any other host as it is.
+pub fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host)
@@ -209,12 +216,17 @@ mod tests {
             assert_eq!(host.as_ref().map(Host::as_str), expected, "{text}");
         };
         check("ACME.mindtouch.us", Some("acme.mindtouch.us"));
-        check("b\u{fc}cher.example", Some("xn--bcher-kva.example"));
+        check("B\u{dc}CHER.example", Some("xn--bcher-kva.example"));
+        check("XN--BCHER-KVA.example.", Some("xn--bcher-kva.example"));
+        check("b.example.com.", Some("b.example.com"));
+        // The ideographic full stop is a dot (UTS 46).
+        check("b\u{3002}example\u{3002}com\u{3002}", Some("b.example.com"));
+        check("127.0.0.1.", Some("127.0.0.1"));
         check("[0:0:0:0:0:0:0:1]", Some("[::1]"));
         check("127.0.0.1", Some("127.0.0.1"));
         check("my_site", Some("my_site"));
         for text in [
-            "", "a..b", "a.", "a/b", "a:1", "[::1", "::1", "a b", "a@b", "*.a", "1.2.3",
+            "", ".", "a..", "a..b", ".a", "a/b", "a:1", "[::1", "::1", "a b", "a@b", "*.a", "1.2.3",
         ] {
             check(text, None);
         }
@@ -242,11 +254,16 @@ mod tests {
         let name = |text: &str| {
             Authority::parse(text)
                 .unwrap()
-                .host_in_lower_case()
+                .canonical_host()
                 .into_owned()
         };
         assert_eq!(name("GW.Example:8080"), "gw.example");
+        assert_eq!(name("GW.example.:8080"), "gw.example");
+        assert_eq!(name("gw.example.."), "gw.example.", "one dot, not two");
+        assert_eq!(name("127.0.0.1."), "127.0.0.1");
         assert_eq!(name("[::1]:80"), "[::1]");
+        assert_eq!(name("[0:0:0:0:0:0:0:1]"), "[::1]");
+        assert_eq!(name("[FE80::A]"), "[fe80::a]");
     }
 
     #[test]

@@ -243,6 +243,10 @@ impl OriginPattern {
         if host.contains('*') {
             return Err(OriginFault::WildcardInside);
         }
+        // For a browser a name with a final dot is another origin, which no pattern means.
+        if host.ends_with(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']) {
+            return Err(OriginFault::Host);
+        }
         let host = Host::parse(host)
             .filter(Host::is_spelt_by_browsers)
             .ok_or(OriginFault::Host)?;
@@ -638,6 +642,7 @@ mod tests {
         check("exa mple.com", OriginFault::Host);
         check("a_b.example.com", OriginFault::Host);
         check("example.com.", OriginFault::Host);
+        check("*.example.com\u{3002}", OriginFault::Host);
         check("1.2.3", OriginFault::Host);
         check("https://", OriginFault::Host);
     }

@@ -120,7 +120,7 @@ impl Routes {
     pub fn find(&self, authority: Authority<'_>, path: &str) -> Option<&Arc<Route>> {
         let of_host = match self.by_host.is_empty() {
             true => None,
-            false => self.by_host.get(&*authority.host_in_lower_case()),
+            false => self.by_host.get(&*authority.canonical_host()),
         };
         of_host
             .and_then(|mounted| mounted.find(path))
@@ -218,6 +218,9 @@ mod tests {
             &[
                 ("widget.example", "/crm/x", Some("widget")),
                 ("WIDGET.example:8443", "/crm/x", Some("widget")),
+                ("widget.example.", "/crm/x", Some("widget")),
+                ("widget.example.:443", "/crm/x", Some("widget")),
+                ("widget.example..", "/crm/x", Some("crm")),
                 ("own.example", "/crm/x", Some("crm")),
                 ("own.example", "/own/x", Some("own")),
                 ("other.example", "/own/x", None),

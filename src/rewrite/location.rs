@@ -1,6 +1,6 @@
 //! A `Location` to the site's own API, as one that leads through the gateway.
 
-use crate::policy::host::Authority;
+use crate::policy::host::{Authority, without_brackets};
 use crate::policy::site::SiteAddress;
 
 /// The path and query of a `Location` to the site's own API: after the route's mount a reference
@@ -43,8 +43,8 @@ fn path_at_site<'a>(location: &'a [u8], site: &SiteAddress) -> Option<&'a [u8]> 
     // The site may name itself by either scheme; the port tells whether it is the same server.
     let same_port = authority.port.unwrap_or(default_port) == site.port
         || (authority.port.is_none() && matches!(site.port, 80 | 443));
-    let host = authority.host_without_brackets();
-    (host.eq_ignore_ascii_case(&site.host) && same_port).then_some(target)
+    let host = authority.canonical_host();
+    (without_brackets(&host) == site.host && same_port).then_some(target)
 }
 
 fn begins(text: &[u8], prefix: &[u8]) -> bool {
@@ -84,6 +84,10 @@ mod tests {
         check(
             b"https://acme.mindtouch.us:443/@API/deki/pages/2",
             Some(b"/@API/deki/pages/2"),
+        );
+        check(
+            b"https://acme.mindtouch.us./@api/deki/pages/2",
+            Some(b"/@api/deki/pages/2"),
         );
         check(
             b"//acme.mindtouch.us/%40api/deki/pages/2",

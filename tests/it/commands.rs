@@ -1,6 +1,7 @@
 //! The built program, as an operator and a shell see it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::harness::{Wire, within};
@@ -31,8 +32,13 @@ fn run(arguments: &[&str], code: i32) -> (String, String) {
 /// A file for a site with this token.
 fn file_with_token(folder: &std::path::Path, key: &str, secret: &str, more: &str) -> String {
     let (key_file, secret_file) = (folder.join("key"), folder.join("secret"));
-    std::fs::write(key_file, format!("{key}\n")).unwrap();
-    std::fs::write(secret_file, secret).unwrap();
+    for (file, text) in [
+        (key_file, format!("{key}\n")),
+        (secret_file, secret.to_owned()),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let path = folder.join("proxy.yaml");
     let text = format!(
         "sites:\n  acme:\n    url: http://127.0.0.1:1\n{more}    server_tokens: [{{ key: file:key, secret: file:secret }}]\n"
@@ -232,7 +238,10 @@ fn tokens_made_elsewhere() {
         ],
         1,
     );
-    assert!(err.contains("choose one with --site: acme"), "{err}");
+    assert!(
+        err.contains("choose one with --site; known sites are acme"),
+        "{err}"
+    );
     let (_, err) = run(
         &["token", "mint", "--user", "jane doe", "--config", &config],
         1,

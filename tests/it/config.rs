@@ -23,6 +23,9 @@ fn load(text: &str, folder: &Path) -> Result<config::Loaded, config::Unusable> {
         "SITE" => Some("acme.mindtouch.us".to_owned()),
         "DIGEST" => Some("0123456789abcdef".repeat(4)),
         "EMULATED" => Some(countersign_emulator::TOKEN_KEY.to_owned()),
+        "EMULATED_BROWSER" => Some(countersign_emulator::BROWSER_KEY.to_owned()),
+        "LISTEN" | "ADMIN" => Some(format!("127.0.0.1:{}", 8080 + name.len())),
+        "ACTS_AS" => Some("=canary-bot\n".to_owned()),
         "EMPTY" => Some(String::new()),
         "MULTILINE" => Some("canary\ncanary".to_owned()),
         _ => None,
@@ -37,11 +40,31 @@ fn load(text: &str, folder: &Path) -> Result<config::Loaded, config::Unusable> {
 /// Secret files with modes that a repository cannot keep.
 fn folder_with_secrets() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for (name, mode) in [("private", 0o600), ("group", 0o640), ("public", 0o644)] {
+    let put = |name: &str, bytes: &[u8], mode| {
         let path = folder.path().join(name);
-        std::fs::write(&path, "canary-from-a-file\n").unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (name, mode) in [("open", 0o777), ("..2x", 0o700)] {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
+    for (name, mode) in [
+        ("private", 0o600),
+        ("group", 0o640),
+        ("public", 0o644),
+        ("everybody", 0o666),
+        ("written", 0o602),
+        ("..2x/token", 0o644),
+        ("open/token", 0o600),
+    ] {
+        put(name, b"canary-from-a-file\n", mode);
+    }
+    put("bom", b"\xef\xbb\xbfcanary\r\n", 0o600);
+    put("utf16", b"\xff\xfec\0a\0n\0a\0r\0y\0", 0o600);
+    put("latin1", b"canary\xe9\n", 0o600);
+    put("empty", b"\n", 0o600);
     let digest = format!("{}\n", "fedcba9876543210".repeat(4));
     std::fs::write(folder.path().join("digest"), digest).unwrap();
     std::fs::write(folder.path().join("binary"), [0xff, 0xfe]).unwrap();
@@ -99,7 +122,7 @@ fn good_files_warn_of_what_is_odd() {
         let said: String = loaded
             .warnings
             .iter()
-            .map(|warning| format!("{warning}\n"))
+            .map(|warning| format!("{}\n", warning.in_file("proxy.yaml")))
             .collect();
         let beside = path.with_extension("txt");
         if std::env::var_os("BLESS").is_some() {
@@ -136,9 +159,9 @@ fn every_default_in_the_example_is_the_default() {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml")).unwrap();
     let example = example
         .replace("file:deploy/emulator/", "env:")
-        .replace("token_key", "KEY")
+        .replace("token_key", "EMULATED")
         .replace("token_secret", "SECRET")
-        .replace("browser_key", "BROWSER");
+        .replace("browser_key", "EMULATED_BROWSER");
     // Every commented default, taken in: the file must stay usable and mean the same.
     let mut spelt_out = String::new();
     for line in example.lines() {

@@ -5,25 +5,27 @@ use std::sync::Arc;
 
 use super::settings::{not_yet, request_limits};
 use super::{NAME_CURE, is_name};
-use crate::config::reference::Sources;
-use crate::config::tree::{At, Fields, join};
+use crate::config::reference::References;
+use crate::config::tree::{At, Fields, Spot, join};
 use crate::policy::caller::{Caller, KeyDigest};
 use crate::policy::limit::RequestLimits;
 
 /// A caller as far as it could be compiled.
 pub(super) struct NamedCaller {
     pub(super) name: Arc<str>,
+    pub(super) spot: Spot,
+    pub(super) keys_spot: Spot,
     pub(super) caller: Option<Arc<Caller>>,
     /// As the file writes it; the route's site decides how it is spelt.
     pub(super) acts_as: Option<String>,
     pub(super) limits: RequestLimits,
 }
 
-pub(super) fn compile(file: &Fields<'_>, sources: &Sources<'_>) -> Vec<NamedCaller> {
+pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Vec<NamedCaller> {
     let read = |at: At<'_>| {
         let callers = at.map()?.into_iter().map(|(name, node)| {
             let place = join(at.place(), name);
-            caller(at.child(node, &place), name, sources)
+            caller(at.child(node, &place), name, references)
         });
         Some(callers.collect::<Vec<_>>())
     };
@@ -32,9 +34,11 @@ pub(super) fn compile(file: &Fields<'_>, sources: &Sources<'_>) -> Vec<NamedCall
     callers
 }
 
-fn caller(at: At<'_>, name: &str, sources: &Sources<'_>) -> NamedCaller {
+fn caller(at: At<'_>, name: &str, references: &References<'_>) -> NamedCaller {
     let mut named = NamedCaller {
         name: name.into(),
+        spot: at.spot(),
+        keys_spot: at.spot(),
         caller: None,
         acts_as: None,
         limits: RequestLimits::CALLER,
@@ -57,7 +61,10 @@ fn caller(at: At<'_>, name: &str, sources: &Sources<'_>) -> NamedCaller {
         not_yet(&fields, key);
     }
     let has_other = later[..4].iter().any(|key| fields.has(key));
-    let keys = fields.optional("api_key", |at| api_key(at, sources));
+    let keys = fields.optional("api_key", |at| {
+        named.keys_spot = at.spot();
+        api_key(at, references)
+    });
     if !fields.has("api_key") && !has_other {
         fields.problem(format!(
             "api_key is missing; run countersign key new {} and paste what it prints",
@@ -67,7 +74,7 @@ fn caller(at: At<'_>, name: &str, sources: &Sources<'_>) -> NamedCaller {
     named.acts_as = fields.required(
         "acts_as",
         "name the MindTouch user, such as \"=crm-bot\" or \"123\"",
-        acts_as,
+        |at| acts_as(at, references),
     );
     if let Some(limits) = fields.optional("limits", |at| request_limits(at, RequestLimits::CALLER))
     {
@@ -82,7 +89,7 @@ fn caller(at: At<'_>, name: &str, sources: &Sources<'_>) -> NamedCaller {
     named
 }
 
-fn api_key(at: At<'_>, sources: &Sources<'_>) -> Option<Vec<KeyDigest>> {
+fn api_key(at: At<'_>, references: &References<'_>) -> Option<Vec<KeyDigest>> {
     let fields = at.fields(&["sha256"])?;
     fields.required(
         "sha256",
@@ -95,26 +102,28 @@ fn api_key(at: At<'_>, sources: &Sources<'_>) -> Option<Vec<KeyDigest>> {
                     .enumerate()
                     .filter_map(|(index, node)| {
                         let place = format!("{}[{index}]", at.place());
-                        digest(at.child(node, &place), sources)
+                        digest(at.child(node, &place), references)
                     })
                     .collect();
                 (digests.len() == list.len()).then_some(digests)
             } else {
-                digest(at, sources).map(|digest| vec![digest])
+                digest(at, references).map(|digest| vec![digest])
             }
         },
     )
 }
 
-fn digest(at: At<'_>, sources: &Sources<'_>) -> Option<KeyDigest> {
-    let digest = KeyDigest::from_hex(&sources.plain(&at)?);
+fn digest(at: At<'_>, references: &References<'_>) -> Option<KeyDigest> {
+    // Where references are not looked up, two of one name still hold the same digest.
+    let stand_in = KeyDigest::of(at.text()?.as_bytes()).to_hex();
+    let digest = KeyDigest::from_hex(&references.plain(&at, &stand_in)?);
     if digest.is_none() {
         at.problem("a digest is 64 hexadecimal digits in quotes; run countersign key new NAME, and never write the key itself here");
     }
     digest
 }
 
-fn acts_as(at: At<'_>) -> Option<String> {
+fn acts_as(at: At<'_>, references: &References<'_>) -> Option<String> {
     if at.is_map() {
         at.problem("a user from a claim or a header is not supported yet in this version; name a fixed user, such as \"=crm-bot\"");
         return None;
@@ -123,7 +132,7 @@ fn acts_as(at: At<'_>) -> Option<String> {
         at.problem("write the user id in quotes, such as \"123\"");
         return None;
     }
-    at.text().map(str::to_owned)
+    references.plain(&at, "1")
 }
 
 /// A key that two callers share would make one of them the other.
@@ -132,9 +141,12 @@ fn check_keys(file: &Fields<'_>, callers: &[NamedCaller]) {
     for named in callers {
         for digest in named.caller.iter().flat_map(|caller| &caller.api_keys) {
             match seen.get(digest) {
-                Some(other) => file.problem_at(
-                    &format!("callers.{}.api_key", named.name),
-                    format!("this digest stands at callers.{other} already; each caller has keys of its own"),
+                Some(other) => file.problem_on(
+                    &named.keys_spot,
+                    format!(
+                        "this digest stands at {} already; each caller has keys of its own",
+                        join("callers", other)
+                    ),
                 ),
                 None => {
                     seen.insert(*digest, &named.name);

@@ -9,11 +9,12 @@ use super::sites::{NamedSite, origin_patterns};
 use super::units::bytes;
 use super::{NAME_CURE, is_name};
 use crate::config::tree::{At, Fields};
+use crate::config::words::cure;
 use crate::policy::acts_as::ActingCaller;
 use crate::policy::caller::{CREDENTIAL_HEADERS, Callers, KeyDigest};
 use crate::policy::capability::Allowance;
 use crate::policy::cors::Preflights;
-use crate::policy::host::{Host, is_loopback};
+use crate::policy::host::Host;
 use crate::policy::limit::BODY_BYTES_MAX;
 use crate::policy::origin::Origins;
 use crate::policy::route::{Access, Mount, Route};
@@ -97,14 +98,14 @@ fn route(
             Some(name.to_owned())
         },
     );
-    let site = fields.required("site", "name one of sites", |at| site(at, parts.sites));
+    let named_site = fields.required("site", "name one of sites", |at| site(at, parts.sites));
     let allow = allowance(fields, parts.catalogue);
     let access = fields.required(
         "token",
         "write server (signed, for callers) or browser (for web pages)",
         |at| match at.text()? {
-            "server" => server(fields, site.as_deref(), parts.callers),
-            "browser" => browser(fields, site.as_deref()),
+            "server" => server(fields, named_site, parts.callers),
+            "browser" => browser(fields, named_site),
             _ => {
                 at.problem("a token is server (signed, for callers) or browser (for web pages)");
                 None
@@ -135,7 +136,7 @@ fn route(
         name: name?.into(),
         host,
         mount,
-        site: site?,
+        site: named_site?.site.clone()?,
         preflights: preflights(&access, &allow, &request_headers),
         access,
         allow,
@@ -156,17 +157,17 @@ fn preflights(access: &Access, allow: &Allowance, request_headers: &[Box<str>]) 
     Preflights::new(&allow.methods(), named.chain(credentials.iter().copied()))
 }
 
-fn site(at: At<'_>, sites: &[NamedSite]) -> Option<Arc<Site>> {
+fn site<'s>(at: At<'_>, sites: &'s [NamedSite]) -> Option<&'s NamedSite> {
     let name = at.text()?;
     let named = sites.iter().find(|named| &*named.name == name);
     if named.is_none() {
-        let known: Vec<&str> = sites.iter().map(|named| &*named.name).collect();
+        let known = sites.iter().map(|named| &*named.name);
         at.problem(format!(
-            "there is no such site; known sites are {}",
-            known.join(", ")
+            "there is no such site; {}",
+            cure(name, known, "sites")
         ));
     }
-    named?.site.clone()
+    named
 }
 
 fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
@@ -178,7 +179,11 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
         let name = at.text()?;
         let capability = catalogue.find(name);
         match capability {
-            None => at.problem(format!("there is no such capability; known ones are {}", catalogue.names())),
+            None => {
+                let known = catalogue.names();
+                let cure = cure(name, known.split(", "), "capabilities");
+                at.problem(format!("there is no such capability; {cure}"));
+            }
             Some(_) if name == MINTING => {
                 may_mint = true;
                 at.warning("callers of this route may obtain sessions, passwords and tokens of the site; allow it only where nothing else will do");
@@ -200,13 +205,13 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
 
 fn server(
     fields: &Fields<'_>,
-    site: Option<&Site>,
+    site: Option<&NamedSite>,
     callers: &HashMap<&str, &NamedCaller>,
 ) -> Option<Access> {
-    if site.is_some_and(|site| site.signers.is_empty()) {
+    if site.is_some_and(|site| !site.has_server_tokens) {
         fields.problem_at(
             "token",
-            "the route's site has no usable server_tokens to sign with",
+            "the route's site has no server_tokens to sign with",
         );
     }
     if !fields.has("callers") {
@@ -216,13 +221,14 @@ fn server(
     let acting = fields.each("callers", |at| {
         let name = at.text()?;
         let Some(named) = callers.get(name) else {
-            at.problem("there is no such caller; add it under callers");
+            let cure = cure(name, callers.keys().copied(), "callers");
+            at.problem(format!("there is no such caller; {cure}"));
             return None;
         };
         if !taken.insert(name.to_owned()) {
             at.problem("this caller stands twice; remove one");
         }
-        let site = site?;
+        let site = site?.site.as_ref()?;
         let user = User::parse(named.acts_as.as_ref()?, site.user_encoding);
         let user = user.map_err(|fault| {
             at.problem(format!(
@@ -235,16 +241,16 @@ fn server(
             user: user.ok()?,
         })
     });
-    let origins = fields.each("origins", origin_patterns);
+    let origins = fields.one_or_each("origins", origin_patterns);
     Some(Access::Server {
         callers: Callers::new(acting),
         origins: Origins::new(origins.into_iter().flatten().collect()),
     })
 }
 
-fn browser(fields: &Fields<'_>, site: Option<&Site>) -> Option<Access> {
-    if site.is_some_and(|site| site.browser_token.is_none()) {
-        fields.problem_at("token", "the route's site has no usable browser_token");
+fn browser(fields: &Fields<'_>, site: Option<&NamedSite>) -> Option<Access> {
+    if site.is_some_and(|site| !site.has_browser_token) {
+        fields.problem_at("token", "the route's site has no browser_token");
     }
     for (key, why) in [
         (
@@ -313,32 +319,25 @@ pub(super) fn check_use(
         .map(|acting| &*acting.caller.name)
         .collect();
     let example = KeyDigest::from_hex(EXAMPLE_DIGEST.trim());
-    let compiled = || sites.iter().filter_map(|named| named.site.as_ref());
     let earnest = sites.iter().any(|named| {
-        let host = named.site.as_ref().map(|site| &site.address.host);
-        !named.is_emulated && host.is_some_and(|host| !is_loopback(host))
+        let has_token = |site: &Arc<Site>| !site.signers.is_empty() || site.browser_token.is_some();
+        !named.is_emulated && named.site.as_ref().is_some_and(has_token)
     });
     for named in callers.iter().filter(|named| named.caller.is_some()) {
         if !called.contains(&*named.name) {
-            file.warning_at(
-                &format!("callers.{}", named.name),
-                "no route lists this caller",
-            );
+            file.warning_on(&named.spot, "no route lists this caller");
         }
         let digests = named.caller.iter().flat_map(|caller| &caller.api_keys);
         if earnest && digests.copied().any(|digest| Some(digest) == example) {
-            file.problem_at(
-                &format!("callers.{}.api_key", named.name),
+            file.problem_on(
+                &named.keys_spot,
                 "this is the digest of the key printed in the documentation, which everybody knows; run countersign key new",
             );
         }
     }
-    for site in compiled() {
-        if !routes.iter().any(|route| route.site.name == site.name) {
-            file.warning_at(
-                &format!("sites.{}", site.name),
-                "no route leads to this site",
-            );
+    for named in sites.iter().filter(|named| named.site.is_some()) {
+        if !routes.iter().any(|route| route.site.name == named.name) {
+            file.warning_on(&named.spot, "no route leads to this site");
         }
     }
 }

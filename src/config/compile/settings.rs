@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::units::{bytes, duration};
+use crate::config::reference::References;
 use crate::config::tree::{At, Fields};
 use crate::policy::limit::{ConnectionLimits, RequestLimits};
 
@@ -39,15 +40,13 @@ pub struct Listener {
     pub h2c: bool,
 }
 
-pub(super) fn compile(file: &Fields<'_>) -> Option<Settings> {
-    let listeners = listeners(file);
+pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Option<Settings> {
+    let listeners = listeners(file, references);
     let admin = file.optional("admin", |at| {
         let fields = at.fields(&["address"])?;
-        fields.required(
-            "address",
-            "write an address such as 127.0.0.1:9901",
-            socket_address,
-        )
+        fields.required("address", "write an address such as 127.0.0.1:9901", |at| {
+            socket_address(&at, references)
+        })
     });
     if let Some(taken) =
         admin.filter(|admin| listeners.iter().any(|one| is_taken(one.address, *admin)))
@@ -91,7 +90,7 @@ fn log(at: At<'_>, settings: &mut Settings) -> Option<()> {
     Some(())
 }
 
-fn listeners(file: &Fields<'_>) -> Vec<Listener> {
+fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
     if !file.has("listeners") {
         file.problem("listeners is missing; write a list with at least one address, such as - address: 127.0.0.1:8080");
     }
@@ -101,11 +100,10 @@ fn listeners(file: &Fields<'_>) -> Vec<Listener> {
         for later in ["tls", "trusted_proxies"] {
             not_yet(&fields, later);
         }
-        let address = fields.required(
-            "address",
-            "write an address such as 127.0.0.1:8080",
-            socket_address,
-        )?;
+        let address =
+            fields.required("address", "write an address such as 127.0.0.1:8080", |at| {
+                socket_address(&at, references)
+            })?;
         if seen.iter().any(|other| is_taken(*other, address)) {
             fields.problem_at(
                 "address",
@@ -113,6 +111,9 @@ fn listeners(file: &Fields<'_>) -> Vec<Listener> {
             );
         }
         seen.push(address);
+        if !is_loopback(address) {
+            fields.warning_at("address", "callers' keys cross the network in the clear here, since this version listens without TLS; bind it to 127.0.0.1, or put what terminates TLS before it on a network of your own");
+        }
         let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
         Some(Listener { address, h2c })
     })
@@ -121,6 +122,11 @@ fn listeners(file: &Fields<'_>) -> Vec<Listener> {
 /// Port 0 lets the system choose, so two of them are different.
 fn is_taken(taken: SocketAddr, wanted: SocketAddr) -> bool {
     taken == wanted && wanted.port() != 0
+}
+
+/// Whether what is sent to an address crosses no network.
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn limits(at: At<'_>, settings: &mut Settings) -> Option<()> {
@@ -193,8 +199,9 @@ pub(super) fn not_yet(fields: &Fields<'_>, key: &str) {
     }
 }
 
-fn socket_address(at: At<'_>) -> Option<SocketAddr> {
-    let parsed = at.text()?.parse();
+fn socket_address(at: &At<'_>, references: &References<'_>) -> Option<SocketAddr> {
+    // Two of port 0 are never the same.
+    let parsed = references.plain(at, "127.0.0.1:0")?.parse();
     if parsed.is_err() {
         at.problem("an address is an IP address and a port, such as 127.0.0.1:8080 or [::]:8080");
     }

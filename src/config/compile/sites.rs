@@ -9,8 +9,9 @@ use rustls_pki_types::pem::PemObject;
 use super::units::duration;
 use super::{NAME_CURE, is_name};
 use crate::config::problem::Findings;
-use crate::config::reference::Sources;
-use crate::config::tree::{At, Fields, Node};
+use crate::config::reference::References;
+use crate::config::tree::{At, Fields, Node, Spot, join};
+use crate::config::words::cure;
 use crate::policy::host::{Host, Scheme, is_loopback, port_number, split_port};
 use crate::policy::origin::{OriginPattern, Origins};
 use crate::policy::site::{BrowserToken, Site, SiteAddress, Timeouts};
@@ -19,13 +20,22 @@ use crate::signing::{Dialect, Secret, Signer, UserEncoding};
 /// A site as far as it could be compiled; `None` keeps its name known to the routes.
 pub(super) struct NamedSite {
     pub(super) name: Arc<str>,
+    pub(super) spot: Spot,
     pub(super) site: Option<Arc<Site>>,
-    /// Whether all that opens it is the emulator's published token, which opens no real site.
+    /// Whether the file gives it server tokens, usable or not.
+    pub(super) has_server_tokens: bool,
+    /// Whether the file gives it a browser token, usable or not.
+    pub(super) has_browser_token: bool,
+    /// Whether it has no token but the emulator's own, which are published and open no real site;
+    /// also where the tokens are not looked up, since then nobody can tell.
     pub(super) is_emulated: bool,
 }
 
 /// The key of the emulator's server token.
 const EMULATED_KEY: &str = include_str!("../../../deploy/emulator/token_key");
+
+/// The emulator's browser token.
+const EMULATED_BROWSER_KEY: &str = include_str!("../../../deploy/emulator/browser_key");
 
 /// What signs for one site: for making and examining tokens by hand.
 #[derive(Debug)]
@@ -54,21 +64,15 @@ const SITE_KEYS: [&str; 12] = [
     "probe_user",
 ];
 
-pub(super) fn compile(file: &Fields<'_>, sources: &Sources<'_>) -> Vec<NamedSite> {
+pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Vec<NamedSite> {
     let read = |at: At<'_>| {
         let sites = at.map()?.into_iter().map(|(name, node)| {
-            let place = crate::config::tree::join(at.place(), name);
+            let place = join(at.place(), name);
             let at = at.child(node, &place);
             if !is_name(name) {
                 at.problem(NAME_CURE);
             }
-            let mut is_emulated = true;
-            let site = site(at, name, sources, &mut is_emulated).map(Arc::new);
-            NamedSite {
-                name: name.into(),
-                site,
-                is_emulated,
-            }
+            named_site(at, name, references)
         });
         Some(sites.collect())
     };
@@ -85,29 +89,30 @@ pub(super) fn compile(file: &Fields<'_>, sources: &Sources<'_>) -> Vec<NamedSite
 pub(super) fn tokens(
     file: &Node,
     wanted: Option<&str>,
-    sources: &Sources<'_>,
+    references: &References<'_>,
     findings: &Findings,
 ) -> Option<SiteTokens> {
     let at = At::new(file, "", findings);
     let (_, sites) = at.map()?.into_iter().find(|(key, _)| *key == "sites")?;
     let at = at.child(sites, "sites");
     let entries = at.map()?;
-    let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
     let found = match (wanted, &entries[..]) {
         (Some(wanted), _) => entries.iter().find(|(name, _)| *name == wanted),
         (None, [only]) => Some(only),
         (None, _) => None,
     };
     let Some((name, node)) = found else {
-        at.problem(format!("choose one with --site: {}", names.join(", ")));
+        let known = entries.iter().map(|(name, _)| *name);
+        let cure = cure(wanted.unwrap_or_default(), known, "sites");
+        at.problem(format!("choose one with --site; {cure}"));
         return None;
     };
-    let place = crate::config::tree::join("sites", name);
+    let place = join("sites", name);
     let fields = at.child(node, &place).fields(&SITE_KEYS)?;
-    let development = fields
-        .optional("url", |at| parse_url(&url_text(&at, sources)?).ok())
-        .is_some_and(|address| is_loopback(&address.host));
-    let pairs = fields.each("server_tokens", |at| token_halves(at, sources, development));
+    let is_published = is_emulated(&fields, references);
+    let pairs = fields.each("server_tokens", |at| {
+        token_halves(at, references, is_published)
+    });
     if !fields.has("server_tokens") {
         fields.problem("server_tokens is missing; there is nothing to sign or verify with");
     }
@@ -120,29 +125,65 @@ pub(super) fn tokens(
     })
 }
 
-fn site(at: At<'_>, name: &str, sources: &Sources<'_>, is_emulated: &mut bool) -> Option<Site> {
-    let fields = at.fields(&SITE_KEYS)?;
-    super::settings::not_yet(&fields, "probe_user");
+fn named_site(at: At<'_>, name: &str, references: &References<'_>) -> NamedSite {
+    let fields = at.fields(&SITE_KEYS);
+    let has = |key| fields.as_ref().is_some_and(|fields| fields.has(key));
+    let is_emulated = fields
+        .as_ref()
+        .is_some_and(|fields| is_emulated(fields, references));
+    let site = fields
+        .as_ref()
+        .and_then(|fields| site(fields, name, references, is_emulated));
+    NamedSite {
+        name: name.into(),
+        spot: at.spot(),
+        has_server_tokens: has("server_tokens"),
+        has_browser_token: has("browser_token"),
+        site: site.map(Arc::new),
+        is_emulated,
+    }
+}
+
+/// Whether the only tokens of a site are the emulator's. Its address says nothing: behind one of this
+/// machine's own there may be a tunnel to a real site.
+fn is_emulated(fields: &Fields<'_>, references: &References<'_>) -> bool {
+    if !references.follow() {
+        return true;
+    }
+    let quiet = Findings::default();
+    let fields = fields.noting_in(&quiet);
+    let is_key = |at: At<'_>, known: &str| {
+        let key = at.fields(&["key", "secret", "allowed_hosts"]);
+        let key = key.and_then(|fields| fields.optional("key", |at| references.secret(at, true)));
+        Some(key.is_some_and(|key| key.matches(known.trim_end().as_bytes())))
+    };
+    let mut tokens = fields.each("server_tokens", |at| is_key(at, EMULATED_KEY));
+    tokens.extend(fields.optional("browser_token", |at| is_key(at, EMULATED_BROWSER_KEY)));
+    !tokens.is_empty() && !tokens.contains(&false)
+}
+
+fn site(
+    fields: &Fields<'_>,
+    name: &str,
+    references: &References<'_>,
+    is_emulated: bool,
+) -> Option<Site> {
+    super::settings::not_yet(fields, "probe_user");
     if fields.has("http2") {
         fields.problem_at("http2", "HTTP/2 to sites is no longer spoken: users are never multiplexed on one connection; remove it");
     }
-    let address = address(&fields, sources);
-    let development = address
-        .as_ref()
-        .is_some_and(|address| is_loopback(&address.host));
+    let address = address(fields, references);
     let dialect = fields.optional("dialect", dialect).unwrap_or(Dialect::Tkn);
     let user_encoding = fields
         .optional("user_encoding", user_encoding)
         .unwrap_or(UserEncoding::Plain);
     let signers = fields.each("server_tokens", |at| {
-        let (key, secret) = token_halves(at, sources, development)?;
-        *is_emulated &= key.matches(EMULATED_KEY.trim_end().as_bytes());
+        let (key, secret) = token_halves(at, references, is_emulated)?;
         let signer = Signer::new(dialect, &key, &secret);
         signer.map_err(|fault| at.problem(fault)).ok()
     });
-    *is_emulated &= !signers.is_empty();
     let browser_token = fields.optional("browser_token", |at| {
-        browser_token(at, sources, development)
+        browser_token(at, references, is_emulated)
     });
     if !fields.has("server_tokens") && !fields.has("browser_token") {
         fields.problem(
@@ -164,13 +205,13 @@ fn site(at: At<'_>, name: &str, sources: &Sources<'_>, is_emulated: &mut bool) -
     })
 }
 
-fn address(fields: &Fields<'_>, sources: &Sources<'_>) -> Option<SiteAddress> {
+fn address(fields: &Fields<'_>, references: &References<'_>) -> Option<SiteAddress> {
     let plaintext = fields
         .optional("plaintext", |at| at.flag())
         .unwrap_or(false);
-    let ca = fields.optional("ca", |at| authorities(at, sources));
+    let ca = fields.optional("ca", |at| authorities(at, references));
     fields.required("url", "write the site's address, such as https://acme.mindtouch.us", |at| {
-        let fault = match parse_url(&url_text(&at, sources)?) {
+        let fault = match parse_url(&url_text(&at, references)?) {
             Ok(mut address) => {
                 let open = !address.tls && !plaintext && !is_loopback(&address.host);
                 address.ca = ca;
@@ -187,8 +228,8 @@ fn address(fields: &Fields<'_>, sources: &Sources<'_>) -> Option<SiteAddress> {
 }
 
 /// The certificates of a `ca:` file, each of which a verifier would take.
-fn authorities(at: At<'_>, sources: &Sources<'_>) -> Option<Arc<[Vec<u8>]>> {
-    let pem = sources.public_file(at)?;
+fn authorities(at: At<'_>, references: &References<'_>) -> Option<Arc<[Vec<u8>]>> {
+    let pem = references.public_file(at)?;
     let mut store = RootCertStore::empty();
     let certificates: Option<Vec<_>> = CertificateDer::pem_slice_iter(&pem)
         .map(|certificate| {
@@ -207,8 +248,8 @@ fn authorities(at: At<'_>, sources: &Sources<'_>) -> Option<Arc<[Vec<u8>]>> {
 }
 
 /// A site's url as it stands, or from where `env:` or `file:` says, where a bare host name means https.
-fn url_text(at: &At<'_>, sources: &Sources<'_>) -> Option<String> {
-    let text = sources.plain(at)?;
+fn url_text(at: &At<'_>, references: &References<'_>) -> Option<String> {
+    let text = references.plain(at, "https://site.invalid")?;
     let is_bare = at.text().is_some_and(|written| written != text) && !text.contains("://");
     Some(if is_bare {
         format!("https://{text}")
@@ -242,23 +283,31 @@ fn parse_url(text: &str) -> Result<SiteAddress, &'static str> {
     })
 }
 
-fn token_halves(at: At<'_>, sources: &Sources<'_>, development: bool) -> Option<(Secret, Secret)> {
+fn token_halves(
+    at: At<'_>,
+    references: &References<'_>,
+    is_published: bool,
+) -> Option<(Secret, Secret)> {
     let fields = at.fields(&["key", "secret"])?;
     let cure = "write env:NAME or file:PATH";
-    let key = fields.required("key", cure, |at| sources.secret(at, development));
-    let secret = fields.required("secret", cure, |at| sources.secret(at, development));
+    let key = fields.required("key", cure, |at| references.secret(at, is_published));
+    let secret = fields.required("secret", cure, |at| references.secret(at, is_published));
     Some((key?, secret?))
 }
 
-fn browser_token(at: At<'_>, sources: &Sources<'_>, development: bool) -> Option<BrowserToken> {
+fn browser_token(
+    at: At<'_>,
+    references: &References<'_>,
+    is_published: bool,
+) -> Option<BrowserToken> {
     let fields = at.fields(&["key", "allowed_hosts"])?;
     if !fields.has("allowed_hosts") {
         fields.problem("allowed_hosts is missing; list the hosts of the pages that may use the token, such as crm.example.com: without them nobody may");
     }
-    let hosts = fields.each("allowed_hosts", origin_patterns);
+    let hosts = fields.one_or_each("allowed_hosts", origin_patterns);
     let origins = Origins::new(hosts.into_iter().flatten().collect());
     let key = fields.required("key", "write env:NAME or file:PATH", |at| {
-        sources.secret(at, development)
+        references.secret(at, is_published)
     })?;
     let token = BrowserToken::new(key, origins);
     if token.is_none() {
