@@ -4,6 +4,7 @@ mod blame;
 mod clocks;
 mod exchange;
 mod held;
+mod permits;
 mod probe;
 mod relay;
 mod replay;
@@ -19,14 +20,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
-use self::exchange::{Admitted, Exchange, RequestIds, Stage};
+use self::exchange::{Exchange, RequestIds, Stage};
 use self::relay::{Broken, Relay, Terms};
 use self::replay::Replay;
 use crate::policy::cors::Preflights;
 use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::request::{Body, Request};
-use crate::policy::{Admission, Refusal, Verdict};
+use crate::policy::{Refusal, Verdict};
 use crate::rewrite::{self, Edits, Keep, Value};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Dial, Duplex, Failure, Pool, PoolKey};
@@ -141,10 +142,13 @@ impl Gateway {
     /// Answers something that is no request.
     async fn refuse_early<D: Downstream>(&self, down: &mut D, refusal: Refusal) {
         let mut exchange = Exchange::new(self, down.peer());
-        if refusal == Refusal::RequestTimeout {
+        let (refusal, pause) = if refusal == Refusal::RequestTimeout {
             self.telemetry.connection_cut();
-        }
-        self.answer(down, &mut exchange, Own::Refusal(refusal, None))
+            (refusal, None)
+        } else {
+            self.charge(&exchange, None, refusal)
+        };
+        self.answer(down, &mut exchange, Own::Refusal(refusal, pause))
             .await;
     }
 
@@ -204,7 +208,10 @@ impl Gateway {
     ) -> Opening {
         let request = match request {
             Ok(request) => request,
-            Err(fault) => return Opening::Answer(Own::Refusal(fault.refusal(), None)),
+            Err(fault) => {
+                let (refusal, pause) = self.charge(exchange, None, fault.refusal());
+                return Opening::Answer(Own::Refusal(refusal, pause));
+            }
         };
         exchange.note(request);
         let generation = Arc::clone(&exchange.generation);
@@ -213,7 +220,8 @@ impl Gateway {
         let admission = match decision.verdict {
             Verdict::Forward(admission) => admission,
             Verdict::Refuse(refusal) => {
-                return Opening::Answer(Own::Refusal(refusal, None));
+                let (refusal, pause) = self.charge(exchange, Some(request), refusal);
+                return Opening::Answer(Own::Refusal(refusal, pause));
             }
             Verdict::Preflight(preflights) => return Opening::Answer(Own::Preflight(preflights)),
             Verdict::Options(methods) => return Opening::Answer(Own::Options(methods)),
@@ -233,7 +241,7 @@ impl Gateway {
             head.extend_from_slice(part);
         }
         wire::write_fields(&mut head, request.fields, &upward.edits);
-        match self.take_permits(exchange, admission) {
+        match self.take_permits(exchange, admission, request.body) {
             Ok(admitted) => exchange.stage = Stage::Admitted(admitted),
             Err((refusal, pause)) => {
                 return Opening::Answer(Own::Refusal(refusal, pause));
@@ -243,37 +251,6 @@ impl Gateway {
             head,
             body: request.body,
         }
-    }
-
-    /// What an admitted request may use: its caller has budget and its site is up, or not.
-    fn take_permits(
-        &self,
-        exchange: &mut Exchange<'_>,
-        admission: Admission,
-    ) -> Result<Admitted, (Refusal, Option<Duration>)> {
-        let generation = &exchange.generation;
-        let mut permits = [None, None];
-        if let Some(caller) = &exchange.found.caller {
-            let permit = generation.budgets.of_caller(caller);
-            permits[0] = permit.map_err(|e| (e.refusal, Some(e.retry_after)))?;
-        }
-        if let Some(origin) = &exchange.found.sharing.origin {
-            let permit = generation.budgets.of_origin(origin.as_bytes());
-            permits[1] = Some(permit.map_err(|e| (e.refusal, Some(e.retry_after)))?);
-        }
-        let Some(watched) = generation.site(&admission.route.site) else {
-            return Err((Refusal::Internal, None));
-        };
-        let watched = Arc::clone(watched);
-        if let Err(left) = watched.breaker.admit(exchange.started()) {
-            exchange.cause = Some(left.cause);
-            return Err((Refusal::SiteUnavailable, Some(left.retry_after)));
-        }
-        Ok(Admitted {
-            admission,
-            watched,
-            _permits: permits,
-        })
     }
 
     /// Sends a request to its site, again where that is allowed, and relays the answer.

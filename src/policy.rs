@@ -21,9 +21,10 @@ pub mod route;
 pub mod site;
 pub mod target;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use self::caller::is_key_of_ours;
+use self::caller::{Callers, is_key_of_ours};
 use self::capability::Allowed;
 use self::cors::{Preflights, Sharing};
 use self::host::Authority;
@@ -44,6 +45,8 @@ pub const TOKEN_HEADER: &str = "x-deki-token";
 #[derive(Debug, Default)]
 pub struct Policy {
     routes: Routes,
+    /// The callers of all routes.
+    callers: Callers,
 }
 
 /// What was decided of a request, and what was found on the way there. Nothing in it borrows from
@@ -130,9 +133,22 @@ pub enum Identity {
 impl Policy {
     /// A policy of these routes. Without any, everything is refused.
     pub fn new(routes: Vec<Arc<Route>>) -> Self {
+        let mut names = HashSet::new();
+        let callers = routes.iter().flat_map(|route| match &route.access {
+            Access::Server { callers, .. } => callers.iter().collect(),
+            Access::Browser => Vec::new(),
+        });
+        let once = callers.filter(|acting| names.insert(Arc::clone(&acting.caller.name)));
         Self {
+            callers: Callers::new(once.cloned().collect()),
             routes: Routes::new(routes),
         }
+    }
+
+    /// Whether a request presents a caller's credential, be it for another route: it is no stranger's,
+    /// whatever else is wrong with it.
+    pub fn knows_caller_of(&self, request: &Request<'_>) -> bool {
+        self.callers.identify(request).is_ok()
     }
 
     /// Every route.
@@ -331,7 +347,7 @@ fn check_capability(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::acts_as::ActingCaller;
-    use super::caller::{Caller, Callers, KeyDigest};
+    use super::caller::{Caller, KeyDigest};
     use super::capability::{Allowance, Pattern, Rule};
     use super::origin::{OriginPattern, Origins};
     use super::request::tests::{fields, request};

@@ -93,7 +93,7 @@ impl Server {
             origins: settings.records_origins,
         }));
         let network = Network::new(policy.routes().map(|route| &route.site));
-        let generation = Generation::new(policy, &settings.caller_limits, settings.origin_limits);
+        let generation = Generation::new(policy, &settings.caller_limits, &settings.shared_limits);
         for (_, watched) in generation.sites() {
             watched.addresses.resolve().await;
         }

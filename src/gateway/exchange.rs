@@ -29,7 +29,7 @@ pub(super) struct Exchange<'g> {
     /// The generation in force when the request came.
     pub(super) generation: Arc<Generation>,
     pub(super) id: RequestId,
-    peer: IpAddr,
+    pub(super) peer: IpAddr,
     started: Instant,
     method: &'static str,
     typed: Typed,
@@ -72,7 +72,7 @@ pub(super) struct Admitted {
     pub(super) admission: Admission,
     pub(super) watched: Arc<Watched>,
     /// Given back when the exchange ends.
-    pub(super) _permits: [Option<Permit>; 2],
+    pub(super) _permits: [Option<Permit>; 3],
 }
 
 impl<'g> Exchange<'g> {

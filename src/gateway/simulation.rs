@@ -532,7 +532,7 @@ fn gateway(memory: &Memory) -> Gateway {
     let generation = Generation::new(
         loaded.policy,
         &settings.caller_limits,
-        settings.origin_limits,
+        &settings.shared_limits,
     );
     let telemetry = Arc::default();
     Gateway::new(

@@ -11,7 +11,7 @@ use super::breaker::Breaker;
 use super::budget::Budgets;
 use super::names::Addresses;
 use super::quiet::Quiet;
-use crate::policy::limit::RequestLimits;
+use crate::policy::limit::{RequestLimits, SharedLimits};
 use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
 use crate::policy::{Identity, Policy};
@@ -50,7 +50,7 @@ impl Generation {
     pub fn new(
         policy: Policy,
         callers: &[(Arc<str>, RequestLimits)],
-        origins: RequestLimits,
+        shared: &SharedLimits,
     ) -> Self {
         let mut routes: Vec<_> = policy.routes().collect();
         routes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -62,9 +62,11 @@ impl Generation {
                 sites.insert(Arc::clone(&site.name), watched);
             }
         }
+        let for_pages = routes.iter().filter(|route| route.is_for_browsers());
+        let budgets = Budgets::new(callers, for_pages.map(|route| &route.name), shared);
         Self {
             policy,
-            budgets: Budgets::new(callers, origins),
+            budgets,
             sites,
         }
     }

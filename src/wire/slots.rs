@@ -1,11 +1,11 @@
 //! How many connections there may be, in total and from each address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::policy::limit::ConnectionLimits;
+use crate::policy::limit::{ConnectionLimits, address_group};
 use crate::telemetry::Telemetry;
 
 /// How many connections there are, in total and from each address.
@@ -30,7 +30,7 @@ impl Slots {
 
     /// Lets a connection in; `None` if there are too many.
     pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Permit> {
-        let address = group(peer.ip());
+        let address = address_group(peer.ip());
         let mut by_address = self
             .by_address
             .lock()
@@ -58,17 +58,6 @@ impl Slots {
     /// The limits.
     pub fn limits(&self) -> &ConnectionLimits {
         &self.limits
-    }
-}
-
-/// An IPv6 address counts as its /64, which is what one household or one machine is given.
-fn group(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
     }
 }
 

@@ -181,7 +181,8 @@ fn every_default_in_the_example_is_the_default() {
             "  idle_",
             "  body_",
             "  drain_",
-            "  per_origin",
+            "  per_",
+            "  unidentified",
         ]
         .iter()
         .any(|key| {

@@ -660,3 +660,39 @@ async fn the_fault_of_one_stream_is_not_its_siblings() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_nobody_reads_hold_few_connections_to_the_site() {
+    let text = with_h2c() + "\nlimits: { body_grace: 1s, body_rate_min: 1KiB }\n";
+    let rig = Rig::with(&text, |_| Reply::with("", &"x".repeat(300_000))).await;
+    let of_page = fields(&[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "gateway.test"),
+        (":path", "/widget/@api/deki/pages/home"),
+        ("origin", "https://crm.example.com"),
+    ]);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut wire = raw(&rig).await;
+        wire.write(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+        for stream in 0..50 {
+            let ends = END_HEADERS | END_STREAM;
+            wire.write(frame(HEADERS, ends, 2 * stream + 1, &of_page))
+                .await;
+        }
+        held.push(wire);
+    }
+    let shared = &rig.gateway.shared;
+    let refused = || {
+        let telemetry = &shared.telemetry;
+        telemetry.refused(countersign::policy::Refusal::ConcurrencyLimited)
+    };
+    until("most of them are refused", || refused() >= 200 - 32).await;
+    assert!(rig.site.connections() <= 32, "{}", rig.site.connections());
+    until("the others are let go", || {
+        shared.in_flight.load(Ordering::SeqCst) == 0
+    })
+    .await;
+    assert_eq!(rig.get("/crm/@api/deki/pages/home", "").await.status, 200);
+}

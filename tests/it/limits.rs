@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{API_KEY, OTHER_KEY, PATIENCE, ROUTES, Reply, Rig, get, until};
+use crate::harness::{API_KEY, OTHER_KEY, PATIENCE, ROUTES, Reply, Rig, Wire, get, until, within};
 
 const TARGET: &str = "/crm/@api/deki/pages/home";
 
@@ -203,4 +203,166 @@ async fn a_slow_site_does_not_make_its_caller_slow() {
         (200, 8),
         "2.7 seconds for eight bytes, but the site's"
     );
+}
+
+/// An address of this machine that is not the one everything else here comes from.
+const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
+
+async fn from_elsewhere(rig: &Rig) -> Wire {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((ELSEWHERE, 0).into()).unwrap();
+    let stream = within(socket.connect(rig.gateway.address)).await.unwrap();
+    Wire::over(stream)
+}
+
+/// A request of a page, or of whoever says that it is one.
+fn page(method: &str, path: &str, more: &str) -> String {
+    format!(
+        "{method} /widget/@api/deki/{path} HTTP/1.1\r\nHost: x\r\nOrigin: https://crm.example.com\r\n{more}\r\n"
+    )
+}
+
+#[tokio::test]
+async fn slow_uploads_of_a_stranger_lock_no_page_out() {
+    let rig = Rig::start().await;
+    let mut held = Vec::new();
+    let upload = page("POST", "pages/home/contents", "Content-Length: 200000\r\n");
+    for _ in 0..300 {
+        let mut wire = rig.gateway.connect().await;
+        wire.write(&upload).await;
+        held.push(wire);
+    }
+    let telemetry = &rig.gateway.shared.telemetry;
+    let refused = || telemetry.refused(countersign::policy::Refusal::ConcurrencyLimited);
+    until("most are refused", || refused() >= 300 - 32).await;
+    assert!(rig.site.connections() <= 32, "{}", rig.site.connections());
+    let mut wire = from_elsewhere(&rig).await;
+    wire.write(page("GET", "pages/home", "")).await;
+    assert_eq!(
+        wire.answer().await.status,
+        200,
+        "the same origin, another address"
+    );
+    let body = page("POST", "pages/home/contents", "Content-Length: 2\r\n") + "hi";
+    wire.write(body).await;
+    assert_eq!(wire.answer().await.status, 200);
+    assert_eq!(
+        rig.get(TARGET, "").await.status,
+        200,
+        "nor anybody with a key"
+    );
+}
+
+#[tokio::test]
+async fn a_flood_of_a_stranger_locks_no_page_out() {
+    let rig = Rig::start().await;
+    let mut wire = rig.gateway.connect().await;
+    let mut limited = None;
+    for n in 0..2_000 {
+        // A name of its own each time does not help.
+        let origin = format!("Origin: https://h{n}.apps.example.com");
+        let request = page("GET", "pages/home", "");
+        wire.write(request.replace("Origin: https://crm.example.com", &origin))
+            .await;
+        let answer = wire.answer().await;
+        if answer.status != 200 {
+            limited = Some(answer);
+            break;
+        }
+    }
+    let answer = limited.expect("one address has its limit");
+    answer.refused(429, "rate_limited");
+    assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
+    let mut wire = from_elsewhere(&rig).await;
+    wire.write(page("GET", "pages/home", "")).await;
+    assert_eq!(wire.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn bodies_of_pages_are_short_unless_the_file_says_more() {
+    let rig = Rig::start().await;
+    let body = |bytes: usize| {
+        let length = format!("Content-Length: {bytes}\r\n");
+        page("POST", "pages/home/contents", &length) + &"x".repeat(bytes)
+    };
+    assert_eq!(rig.send(body(256 << 10)).await.status, 200);
+    rig.send(body((256 << 10) + 1))
+        .await
+        .refused(413, "body_too_large");
+    let text = ROUTES.replace("name: widget,", "name: widget, body_max: 1MiB,");
+    let rig = Rig::with(&text, |_| Reply::ok()).await;
+    assert_eq!(rig.send(body(1 << 20)).await.status, 200);
+}
+
+#[tokio::test]
+async fn refusals_of_strangers_cost_their_address_only() {
+    let text =
+        format!("{ROUTES}\nlimits: {{ unidentified: {{ requests_per_second: 1, burst: 40 }} }}\n");
+    let rig = Rig::with(&text, |_| Reply::ok()).await;
+    let request =
+        |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n{more}\r\n");
+    let bad_origin = "Origin: https://evil.example\r\n";
+    let floods = [
+        request(TARGET, ""),
+        request(TARGET, "X-Api-Key: cs_guess\r\n"),
+        request("/nowhere", ""),
+        request("/widget/@api/deki/pages/home", bad_origin),
+        request("/widget/@api/deki/../pages", ""),
+        "GET  / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+    ];
+    for flood in floods.iter().cycle().take(60) {
+        rig.send(flood).await;
+    }
+    for flood in &floods {
+        let answer = rig.send(flood).await;
+        answer.refused(429, "rate_limited");
+        assert_ne!(answer.header("retry-after"), "");
+    }
+    // Behind the same address: whoever holds a key is served, and told what is really wrong.
+    let key = format!("X-Api-Key: {API_KEY}\r\n");
+    assert_eq!(rig.send(request(TARGET, &key)).await.status, 200);
+    for (target, status, code) in [
+        ("/crm/@api/deki/../x", 400, "bad_target"),
+        ("/nowhere", 404, "no_route"),
+        ("/crm/@api/deki/groups", 403, "capability_missing"),
+    ] {
+        rig.send(request(target, &key)).await.refused(status, code);
+    }
+    // So are pages, and they are told so.
+    assert_eq!(rig.send(page("GET", "pages/home", "")).await.status, 200);
+    let mut wire = from_elsewhere(&rig).await;
+    wire.write(request(TARGET, "")).await;
+    wire.answer().await.refused(401, "credential_missing");
+}
+
+#[tokio::test]
+async fn who_holds_a_key_is_never_charged() {
+    let text =
+        format!("{ROUTES}\nlimits: {{ unidentified: {{ requests_per_second: 1, burst: 3 }} }}\n");
+    let rig = Rig::with(&text, |_| Reply::ok()).await;
+    for _ in 0..20 {
+        let request = get("/crm/@api/deki/../x", "");
+        rig.send(request).await.refused(400, "bad_target");
+    }
+    let nobody = "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
+    rig.send(nobody).await.refused(404, "no_route");
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_a_fraction() {
+    let text = format!("{ROUTES}\nlimits: {{ connections: 60 }}\n");
+    let rig = Rig::with(&text, |_| Reply::ok()).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut wire = rig.gateway.connect().await;
+        wire.write(get(TARGET, "")).await;
+        assert_eq!(wire.answer().await.status, 200);
+        held.push(wire);
+    }
+    let mut fourth = rig.gateway.connect().await;
+    fourth.write(get(TARGET, "")).await;
+    assert!(fourth.is_closed().await, "one in twenty");
+    let mut wire = from_elsewhere(&rig).await;
+    wire.write(get(TARGET, "")).await;
+    assert_eq!(wire.answer().await.status, 200);
 }

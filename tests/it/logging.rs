@@ -29,7 +29,8 @@ fn file() -> (tempfile::TempDir, String) {
          sites: {{ acme: {{ url: \"http://127.0.0.1:1\", server_tokens: [{{ key: env:LOGGED_KEY, secret: env:LOGGED_SECRET }}] }} }}\n\
          callers: {{ crm: {{ api_key: {{ sha256: \"{digest}\" }}, acts_as: \"7\" }} }}\n\
          routes: [{{ name: all, mount: /all, site: acme, token: server, callers: [crm], allow: [all] }}]\n\
-         log: {{ paths: full }}\n"
+         log: {{ paths: full }}\n\
+         limits: {{ unidentified: {{ requests_per_second: 1000000, burst: 1000000 }} }}\n"
     );
     std::fs::write(&path, text).unwrap();
     (folder, path.to_str().unwrap().to_owned())

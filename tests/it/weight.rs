@@ -27,7 +27,8 @@ impl Weighed {
             "listeners: [{{ address: \"127.0.0.1:0\" }}]\n\
              sites: {{ acme: {{ url: \"http://{site}\", server_tokens: [{{ key: env:WEIGHED_KEY, secret: env:WEIGHED_SECRET }}] }} }}\n\
              callers: {{ crm: {{ api_key: {{ sha256: \"{digest}\" }}, acts_as: \"7\" }} }}\n\
-             routes: [{{ name: all, mount: /all, site: acme, token: server, callers: [crm], allow: [all], body_max: 2GiB }}]\n"
+             routes: [{{ name: all, mount: /all, site: acme, token: server, callers: [crm], allow: [all], body_max: 2GiB }}]\n\
+             limits: {{ connections_per_address: 20000 }}\n"
         );
         let path = folder.path().join("proxy.yaml");
         std::fs::write(&path, text).unwrap();

@@ -15,7 +15,7 @@ use crate::policy::caller::{CREDENTIAL_HEADERS, Callers, KeyDigest};
 use crate::policy::capability::Allowance;
 use crate::policy::cors::Preflights;
 use crate::policy::host::Host;
-use crate::policy::limit::BODY_BYTES_MAX;
+use crate::policy::limit::{BODY_BYTES_MAX, PAGE_BODY_BYTES_MAX};
 use crate::policy::origin::Origins;
 use crate::policy::route::{Access, Mount, Route};
 use crate::policy::site::Site;
@@ -128,10 +128,12 @@ fn route(
         "return_sessions",
         "answers of credential-minting calls keep their body, so callers of this route receive sessions that work without the gateway",
     );
-    let body_bytes_max = fields
-        .optional("body_max", |at| bytes(at, 1 << 40))
-        .unwrap_or(BODY_BYTES_MAX);
+    let body_max = fields.optional("body_max", |at| bytes(at, 1 << 40));
     let (access, allow) = (access?, allow?);
+    let body_bytes_max = body_max.unwrap_or(match access {
+        Access::Server { .. } => BODY_BYTES_MAX,
+        Access::Browser => PAGE_BODY_BYTES_MAX,
+    });
     Some(Route {
         name: name?.into(),
         host,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::units::{bytes, duration};
 use crate::config::reference::References;
 use crate::config::tree::{At, Fields};
-use crate::policy::limit::{ConnectionLimits, RequestLimits};
+use crate::policy::limit::{ConnectionLimits, RequestLimits, SharedLimits};
 
 /// What the program is started with.
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// What each caller may use.
     pub caller_limits: Vec<(Arc<str>, RequestLimits)>,
-    /// What the pages of one origin may use.
-    pub origin_limits: RequestLimits,
+    /// What those may use who hold no credential.
+    pub shared_limits: SharedLimits,
     /// Whether records hold the path as it came.
     pub records_paths: bool,
     /// Whether records hold origins that are on no list, and hosts that found no route.
@@ -64,7 +64,7 @@ pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Option<
         connections: ConnectionLimits::default(),
         drain_timeout: Duration::from_secs(30),
         caller_limits: Vec::new(),
-        origin_limits: RequestLimits::ORIGIN,
+        shared_limits: SharedLimits::default(),
         records_paths: false,
         records_origins: false,
     };
@@ -138,7 +138,10 @@ fn limits(at: At<'_>, settings: &mut Settings) -> Option<()> {
         "body_rate_min",
         "body_grace",
         "drain_timeout",
+        "per_address",
+        "per_route",
         "per_origin",
+        "unidentified",
     ])?;
     let count = |key: &str, target: &mut usize| {
         if let Some(count) = fields.optional(key, |at| at.count(1_000_000)) {
@@ -159,6 +162,7 @@ fn limits(at: At<'_>, settings: &mut Settings) -> Option<()> {
     };
     let connections = &mut settings.connections;
     count("connections", &mut connections.connections_max);
+    connections.per_address_max = ConnectionLimits::share_of(connections.connections_max);
     count("connections_per_address", &mut connections.per_address_max);
     time("header_timeout", 120, &mut connections.header_timeout);
     time("idle_timeout", 3600, &mut connections.idle_timeout);
@@ -167,29 +171,49 @@ fn limits(at: At<'_>, settings: &mut Settings) -> Option<()> {
     if let Some(rate) = fields.optional("body_rate_min", |at| bytes(at, 1 << 30)) {
         connections.body_bytes_per_second_min = rate;
     }
-    if let Some(limits) =
-        fields.optional("per_origin", |at| request_limits(at, RequestLimits::ORIGIN))
-    {
-        settings.origin_limits = limits;
+    let shared = &mut settings.shared_limits;
+    for (key, target) in [
+        ("per_address", &mut shared.per_address),
+        ("per_route", &mut shared.per_route),
+        ("per_origin", &mut shared.per_origin),
+    ] {
+        let read = |at: At<'_>| request_limits(at, *target);
+        if let Some(limits) = fields.optional(key, read) {
+            *target = limits;
+        }
+    }
+    let read = |at: At<'_>| Some(rates(&at.fields(&RATES)?, shared.unidentified));
+    if let Some(limits) = fields.optional("unidentified", read) {
+        shared.unidentified = limits;
     }
     Some(())
 }
 
+const RATES: [&str; 2] = ["requests_per_second", "burst"];
+
 /// `{ requests_per_second: 50, burst: 100, in_flight: 64 }`.
 pub(super) fn request_limits(at: At<'_>, defaults: RequestLimits) -> Option<RequestLimits> {
-    let fields = at.fields(&["requests_per_second", "burst", "in_flight"])?;
-    let rate = |key: &str| {
-        fields
-            .optional(key, |at| at.count(1_000_000))
-            .and_then(NonZeroU32::new)
-    };
-    let per_second = rate("requests_per_second").unwrap_or(defaults.per_second);
-    let twice = per_second.saturating_mul(NonZeroU32::new(2).expect("two is not zero"));
+    let [per_second, burst] = RATES;
+    let fields = at.fields(&[per_second, burst, "in_flight"])?;
+    let in_flight = fields.optional("in_flight", |at| at.count(1_000_000));
     Some(RequestLimits {
-        per_second,
-        burst: rate("burst").unwrap_or(twice),
-        in_flight_max: rate("in_flight").map_or(defaults.in_flight_max, NonZeroU32::get),
+        in_flight_max: in_flight.unwrap_or(defaults.in_flight_max),
+        ..rates(&fields, defaults)
     })
+}
+
+/// A burst is twice the rate where only the rate is said.
+fn rates(fields: &Fields<'_>, defaults: RequestLimits) -> RequestLimits {
+    let [per_second, burst] = RATES.map(|key| {
+        let count = fields.optional(key, |at| at.count(1_000_000));
+        count.and_then(NonZeroU32::new)
+    });
+    let twice = |rate: NonZeroU32| rate.saturating_mul(NonZeroU32::new(2).expect("not zero"));
+    RequestLimits {
+        per_second: per_second.unwrap_or(defaults.per_second),
+        burst: burst.or(per_second.map(twice)).unwrap_or(defaults.burst),
+        ..defaults
+    }
 }
 
 /// Refuses a part of the format that this version does not build, rather than ignore it.

@@ -18,6 +18,11 @@ impl Wire {
         let stream = within(TcpStream::connect(address))
             .await
             .expect("it listens");
+        Self::over(stream)
+    }
+
+    /// One that is open already.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self {
             stream,

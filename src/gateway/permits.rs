@@ -1,0 +1,74 @@
+//! What an exchange may use: the budgets it is taken from, and the site's breaker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Gateway;
+use super::exchange::{Admitted, Exchange};
+use crate::policy::request::{Body, Request};
+use crate::policy::{Admission, Refusal};
+use crate::watch::budget::OfPage;
+
+impl Gateway {
+    /// What a refusal becomes where a stranger has had too many: a flood of them costs its address its
+    /// answers, and nobody who holds a credential.
+    pub(super) fn charge(
+        &self,
+        exchange: &Exchange<'_>,
+        request: Option<&Request<'_>>,
+        refusal: Refusal,
+    ) -> (Refusal, Option<Duration>) {
+        let generation = &exchange.generation;
+        let is_known = exchange.found.caller.is_some()
+            || request.is_some_and(|request| generation.policy.knows_caller_of(request));
+        if is_known {
+            return (refusal, None);
+        }
+        let budgets = &generation.budgets;
+        match budgets.charge_unidentified(exchange.peer, exchange.started()) {
+            Ok(()) => (refusal, None),
+            Err(exhausted) => (exhausted.refusal, Some(exhausted.retry_after)),
+        }
+    }
+
+    /// What an admitted request may use: its caller has budget and its site is up, or not.
+    pub(super) fn take_permits(
+        &self,
+        exchange: &mut Exchange<'_>,
+        admission: Admission,
+        body: Body,
+    ) -> Result<Admitted, (Refusal, Option<Duration>)> {
+        let (generation, now) = (&exchange.generation, exchange.started());
+        let budgets = &generation.budgets;
+        let origin = exchange.found.sharing.origin.as_deref();
+        let permits = match &exchange.found.caller {
+            None => budgets.of_page(
+                &OfPage {
+                    address: exchange.peer,
+                    route: &admission.route.name,
+                    origin: origin.map(str::as_bytes),
+                    is_upload: body != Body::None,
+                },
+                now,
+            ),
+            Some(caller) => budgets.of_caller(caller).and_then(|caller| {
+                let origin = origin.map(|origin| budgets.of_origin(origin.as_bytes(), now));
+                Ok([caller, origin.transpose()?, None])
+            }),
+        };
+        let permits = permits.map_err(|e| (e.refusal, Some(e.retry_after)))?;
+        let Some(watched) = generation.site(&admission.route.site) else {
+            return Err((Refusal::Internal, None));
+        };
+        let watched = Arc::clone(watched);
+        if let Err(left) = watched.breaker.admit(now) {
+            exchange.cause = Some(left.cause);
+            return Err((Refusal::SiteUnavailable, Some(left.retry_after)));
+        }
+        Ok(Admitted {
+            admission,
+            watched,
+            _permits: permits,
+        })
+    }
+}
