@@ -78,7 +78,7 @@ pub fn refusal<'a>(
         let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
         set.push(("Retry-After", Value::Number(seconds.max(1))));
     }
-    share(sharing, std::iter::empty(), &mut set);
+    share(sharing, &[], std::iter::empty(), &mut set);
     Own {
         status: refusal.status().as_u16(),
         set,
