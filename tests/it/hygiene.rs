@@ -363,30 +363,58 @@ async fn hints_of_a_call_that_mints_stay_here() {
 
 #[tokio::test]
 async fn locations() {
+    const CASES: [(&str, &str); 21] = [
+        (
+            "http://HOST/@api/deki/pages/2?x=1",
+            "/crm/@api/deki/pages/2?x=1",
+        ),
+        ("HTTP://HOST/@API/deki/pages/2", "/crm/@API/deki/pages/2"),
+        ("https://HOST/@api/deki/pages/2", "/crm/@api/deki/pages/2"),
+        ("//HOST/@api/deki/pages/2#a", "/crm/@api/deki/pages/2#a"),
+        ("//u:p@HOST/@api/deki/pages/2", "/crm/@api/deki/pages/2"),
+        ("/@api/deki/pages/2", "/crm/@api/deki/pages/2"),
+        ("/@api/deki", "/crm/@api/deki"),
+        ("/%40api/deki/pages/2", "/crm/%40api/deki/pages/2"),
+        (
+            "/@api/deki/pages/=Caf\u{e9}",
+            "/crm/@api/deki/pages/=Caf\u{e9}",
+        ),
+        (
+            "/@api/deki/pages/../files/1",
+            "/crm/@api/deki/pages/../files/1",
+        ),
+        ("/@api/deki/../x", "/@api/deki/../x"),
+        ("/@app/x", "/@app/x"),
+        ("2?x=1", "2?x=1"),
+        ("?x=1", "?x=1"),
+        ("http://HOST/Some/Page", "http://HOST/Some/Page"),
+        (
+            "https://files.mtstatic.com/site_1/2?Expires=1&Signature=a%2Bb~&Key-Pair-Id=K",
+            "https://files.mtstatic.com/site_1/2?Expires=1&Signature=a%2Bb~&Key-Pair-Id=K",
+        ),
+        (
+            "https://b.s3.amazonaws.com/a%2520b?X-Amz-Security-Token=a%2F%3D&X-Amz-Signature=0",
+            "https://b.s3.amazonaws.com/a%2520b?X-Amz-Security-Token=a%2F%3D&X-Amz-Signature=0",
+        ),
+        ("https://u:p@files.mtstatic.com/1", ""),
+        ("https://files.mtstatic.com/1?authtoken=x", ""),
+        ("/@api/deki/pages/2?%61uthtoken%3Dx", ""),
+        ("http://HOST/@api/deki/pages/2?x-deki-token=x", ""),
+    ];
     let rig = Rig::with(ROUTES, |seen| {
-        let host = seen.header("host");
-        let location = match seen.target.rsplit('/').next().unwrap() {
-            "1" => format!("http://{host}/@api/deki/pages/2?x=1"),
-            "2" => "https://files.mtstatic.com/site_1/2?Signature=a%2Bb".to_owned(),
-            "3" => "/@api/deki/pages/2".to_owned(),
-            _ => format!("http://{host}/Some/Page"),
-        };
+        let number: usize = seen.target.rsplit('/').next().unwrap().parse().unwrap();
+        let location = CASES[number].0.replace("HOST", seen.header("host"));
         Reply::status("302 Found", &format!("Location: {location}\r\n"), "")
     })
     .await;
-    for (page, expected) in [
-        ("1", "/crm/@api/deki/pages/2?x=1".to_owned()),
-        (
-            "2",
-            "https://files.mtstatic.com/site_1/2?Signature=a%2Bb".to_owned(),
-        ),
-        ("3", "/crm/@api/deki/pages/2".to_owned()),
-        ("4", format!("http://{}/Some/Page", rig.site.address)),
-    ] {
-        let answer = rig.get(&format!("/crm/@api/deki/pages/{page}"), "").await;
+    let host = rig.site.address.to_string();
+    for (number, (sent, expected)) in CASES.iter().enumerate() {
+        let answer = rig.get(&format!("/crm/@api/deki/pages/{number}"), "").await;
+        let expected = expected.replace("HOST", &host);
         assert_eq!(
             (answer.status, answer.header("location")),
-            (302, expected.as_str())
+            (302, &*expected),
+            "{sent}"
         );
     }
 }
