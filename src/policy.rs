@@ -422,6 +422,7 @@ pub(crate) mod tests {
             preflights: Preflights::new(&allow.methods(), ["x-api-key"]),
             allow,
             request_headers: Vec::new(),
+            answer_headers: Vec::new(),
             body_bytes_max: 100,
             report_only: false,
             return_sessions: false,

@@ -30,6 +30,8 @@ pub struct Route {
     pub preflights: Preflights,
     /// Headers that go to the site beside the usual ones, in lower case.
     pub request_headers: Vec<Box<str>>,
+    /// Headers that go to the caller beside the usual ones, in lower case.
+    pub answer_headers: Vec<Box<str>>,
     /// Longest body of a request in bytes.
     pub body_bytes_max: u64,
     /// Whether origins that are not allowed are only recorded, not refused.

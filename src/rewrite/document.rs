@@ -78,7 +78,7 @@ pub fn refusal<'a>(
         let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
         set.push(("Retry-After", Value::Number(seconds.max(1))));
     }
-    share(sharing, std::iter::empty(), &mut set);
+    share(sharing, &[], std::iter::empty(), &mut set);
     Own {
         status: refusal.status().as_u16(),
         set,
@@ -107,7 +107,7 @@ pub fn options<'a>(methods: &'a str, sharing: &'a Sharing, request_id: &'a str) 
     let mut set = Vec::with_capacity(8);
     set.push(("Allow", Value::Bytes(methods.as_bytes())));
     set.push((REQUEST_ID_HEADER, Value::Bytes(request_id.as_bytes())));
-    share(sharing, std::iter::empty(), &mut set);
+    share(sharing, &[], std::iter::empty(), &mut set);
     Own {
         status: 204,
         set,

@@ -47,7 +47,9 @@ pub fn down<'a>(
         }
     }
     let kept = edits.keep;
-    share(sharing, values_kept(answer, kept, "vary"), &mut edits.set);
+    let more = &admission.route.answer_headers;
+    let vary = values_kept(answer, kept, "vary");
+    share(sharing, more, vary, &mut edits.set);
     edits
         .set
         .push((REQUEST_ID_HEADER, Value::Bytes(request_id.as_bytes())));
@@ -102,22 +104,18 @@ fn keep<'a>(answer: &Answer<'a>, admission: &'a Admission, edits: &mut Edits<'a>
     let route = &*admission.route;
     let nominated = Nominated::by(answer.fields);
     for (index, field) in answer.fields.iter().enumerate() {
-        if !goes_down(field.name, answer.status)
-            || nominated.has(field.name)
-            || !may_be_read(field.value, &route.site)
-        {
+        let is_listed = goes_down(field.name, answer.status)
+            || route.answer_headers.iter().any(|name| field.is(name));
+        if !is_listed || nominated.has(field.name) || !may_be_read(field.value, &route.site) {
             continue;
         }
-        let mapped = field
-            .is("location")
-            .then(|| location::within_api(field.value, &route.site.address))
-            .flatten();
-        match mapped {
-            None => edits.keep.insert(index),
-            Some(target) => {
-                let mount = route.mount.as_str().as_bytes();
-                edits.set.push(("Location", Value::Joined(mount, target)));
-            }
+        if !field.is("location") {
+            edits.keep.insert(index);
+        } else if let Some(target) = location::within_api(field.value, &route.site.address) {
+            let mount = route.mount.as_str().as_bytes();
+            edits.set.push(("Location", Value::Joined(mount, target)));
+        } else if !location::names_somebody(field.value) {
+            edits.keep.insert(index);
         }
     }
 }
@@ -170,16 +168,80 @@ fn may_be_read(value: &[u8], site: &Site) -> bool {
     // To the end even where it could stop: so it looks at many bytes at once.
     let odd = |byte: &u8| (*byte < b' ') & (*byte != b'\t') | (*byte == 0x7f);
     let is_text = !value.iter().fold(false, |found, byte| found | odd(byte));
-    is_text && !site.holds_token_key(value) && !names_a_session(value)
+    let shows = |reading: &[u8]| site.holds_token_key(reading) || names_a_session(reading);
+    is_text && !in_any_reading(value, shows)
 }
 
-/// Whether a value sets or passes on the cookie of a session.
+/// Whether something is so of a value, or of what is left when its escapes are taken off, again and
+/// again. A value with more layers of them than anybody needs counts as if it were so.
+fn in_any_reading(value: &[u8], is: impl Fn(&[u8]) -> bool) -> bool {
+    const LAYERS_MAX: usize = 8;
+    if is(value) {
+        return true;
+    }
+    let mut reading = Cow::Borrowed(value);
+    for _ in 0..LAYERS_MAX {
+        match without_escapes(&reading) {
+            None => return false,
+            Some(plainer) if is(&plainer) => return true,
+            Some(plainer) => reading = Cow::Owned(plainer),
+        }
+    }
+    true
+}
+
+/// A value without one layer of what is written `%41`, `%u0041` and `\A` (RFC 9110 section 5.6.4);
+/// `None` if there is none.
+fn without_escapes(value: &[u8]) -> Option<Vec<u8>> {
+    let first = memchr::memchr2(b'%', b'\\', value)?;
+    let mut plain = value[..first].to_vec();
+    let mut rest = &value[first..];
+    while let Some(byte) = rest.first() {
+        let (letter, length) = match byte {
+            b'%' => escaped(rest).unwrap_or((b'%', 1)),
+            b'\\' if rest.len() > 1 => (rest[1], 2),
+            other => (*other, 1),
+        };
+        plain.push(letter);
+        rest = &rest[length..];
+    }
+    (plain.len() < value.len()).then_some(plain)
+}
+
+/// The byte that an escape at the beginning stands for, and how long it is.
+fn escaped(text: &[u8]) -> Option<(u8, usize)> {
+    let (digits, length) = match text {
+        [b'%', b'u' | b'U', digits @ ..] => (digits.get(..4)?, 6),
+        [b'%', digits @ ..] => (digits.get(..2)?, 3),
+        _ => return None,
+    };
+    let digits = std::str::from_utf8(digits).ok()?;
+    let is_hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let number = u32::from_str_radix(digits, 16)
+        .ok()
+        .filter(|_| is_hexadecimal)?;
+    // A letter beyond is part of no name that is looked for.
+    Some((u8::try_from(number).unwrap_or(b'?'), length))
+}
+
+/// Whether a value sets or passes on the cookie of a session, or a token in a parameter.
 fn names_a_session(value: &[u8]) -> bool {
-    const NAME: &[u8] = b"authtoken";
-    memchr::memchr_iter(b'=', value).any(|equals| {
-        equals
-            .checked_sub(NAME.len())
-            .is_some_and(|from| value[from..equals].eq_ignore_ascii_case(NAME))
+    const NAMES: [&[u8]; 4] = [
+        b"authtoken",
+        b"dekisession",
+        b"service-key",
+        b"x-deki-token",
+    ];
+    memchr::memchr2_iter(b'=', b':', value).any(|sign| {
+        let is_part = |byte: &u8| *byte > b' ' && !b"\"'".contains(byte);
+        let end = value[..sign]
+            .iter()
+            .rposition(is_part)
+            .map_or(0, |last| last + 1);
+        NAMES.iter().any(|name| {
+            let start = end.checked_sub(name.len());
+            start.is_some_and(|start| value[start..end].eq_ignore_ascii_case(name))
+        })
     })
 }
 
@@ -328,6 +390,26 @@ mod tests {
             &format!("https://files.example/x?{BROWSER_KEY}"),
             "authtoken=1",
             "x; AuthToken=\"1\"",
+            &TOKEN_KEY.to_uppercase(),
+            &TOKEN_KEY.replacen('a', "%61", 2),
+            &TOKEN_KEY.replacen('a', "%2561", 1),
+            &TOKEN_KEY.replacen('c', "\\c", 1),
+            &format!("x%u00{:02x}{}", TOKEN_KEY.as_bytes()[0], &TOKEN_KEY[1..]),
+            &escaped_whole(&format!("tkn_{BROWSER_KEY}_1")),
+            "AUTHTOKEN=1",
+            "%61uthtoken=1",
+            "authtoken%3D1",
+            "authtoken%3d",
+            "%25%36%31uthtoken%253D1",
+            "/x?redirect=https%3A%2F%2Fa.test%2F%3Fauthtoken%253D1",
+            "a=b; authtoken = 1",
+            "{\"authtoken\":\"1\"}",
+            "attachment; filename=\"auth\\token=1\"",
+            "attachment; filename*=UTF-8''authtoken%3D1",
+            "dekisession=1",
+            "DekiSession%3D1",
+            "/x?x-deki-token=other",
+            "%2525252525252525252541",
             "a\u{0}b",
             "a\u{7f}",
             "a\nb",
@@ -342,12 +424,82 @@ mod tests {
             "token=authtoken",
             "=",
             "uthtoken=1",
+            "authtokens=1",
+            "authtoken; a=b",
+            "authtoken%20a=b",
+            "%",
+            "%4",
+            "%+f%zz%u00",
+            "\\",
+            "100%25 %41",
+            "%252525252541",
             &TOKEN_KEY[1..],
+            "https://b.s3.amazonaws.com/a%2Bb?X-Amz-Credential=A%2F1&X-Amz-Security-Token=x&X-Amz-Signature=0",
+            "https://d1.cloudfront.net/a?Policy=e_&Signature=a~b&Key-Pair-Id=K",
         ] {
             check(&[("ETag", value)], &[&format!("ETag: {value}")]);
         }
         let ours = format!("https://acme.mindtouch.us/@api/deki/x?authtoken={TOKEN_KEY}");
         check(&[("Location", &ours)], &[]);
+    }
+
+    fn escaped_whole(text: &str) -> String {
+        text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    }
+
+    #[test]
+    fn a_place_that_names_somebody_is_no_place_to_go() {
+        check(&[("Location", "https://u:p@files.example/x")], &[]);
+        check(
+            &[("Content-Location", "https://u:p@files.example/x")],
+            &["Content-Location: https://u:p@files.example/x"],
+        );
+    }
+
+    #[test]
+    fn routes_name_more() {
+        let sent = [
+            ("Link", "</a>"),
+            ("X-Data-Stats", "1"),
+            ("X_Data_Stats", "2"),
+            ("X-Data-Stats", "authtoken=1"),
+            ("Connection", "Link"),
+            ("P3P", "x"),
+        ];
+        let fields = fields(&sent);
+        for status in [200, 304, 404] {
+            let answer = Answer {
+                status,
+                fields: &fields,
+            };
+            let mut admission = admission(Route {
+                answer_headers: vec!["x-data-stats".into(), "link".into()],
+                ..widget()
+            });
+            let sharing = Sharing {
+                origin: Some("https://crm.example.com".into()),
+                with_credentials: true,
+            };
+            let lines = |admission: &Admission| {
+                let edits = down(&answer, admission, &sharing, "00ff").unwrap();
+                lines(&fields, &edits)
+            };
+            let told = lines(&admission);
+            assert_eq!(told[0], "X-Data-Stats: 1");
+            assert!(
+                told[1].starts_with("Access-Control-Allow-Origin"),
+                "{told:?}"
+            );
+            assert!(
+                told[3].ends_with("X-Countersign-Refusal, x-data-stats, link"),
+                "{told:?}"
+            );
+            admission.mints = true;
+            assert!(
+                !lines(&admission)[0].starts_with("X-Data"),
+                "not where bodies are withheld"
+            );
+        }
     }
 
     #[test]

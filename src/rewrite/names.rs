@@ -77,6 +77,60 @@ pub fn never_go_up(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
+/// Whether a header, in lower case, may be added to no list of answers: it hands out or asks for a
+/// credential, belongs to one connection or to the message's framing, speaks for the gateway's own
+/// address to browsers, or is ours to set.
+pub fn never_go_down(name: &str) -> bool {
+    NEVER_DOWNWARD.contains(&name)
+        || NEVER_DOWNWARD_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+const NEVER_DOWNWARD: [&str; 34] = [
+    "alt-svc",
+    "alt-used",
+    "api-key",
+    "apikey",
+    "authentication-info",
+    "authorization",
+    "authtoken",
+    "clear-site-data",
+    "connection",
+    "content-length",
+    "cookie",
+    "cookie2",
+    "dekisession",
+    "http2-settings",
+    "impersonateuserid",
+    "keep-alive",
+    "service-key",
+    "set-cookie",
+    "set-cookie2",
+    "strict-transport-security",
+    "te",
+    "timing-allow-origin",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+    "www-authenticate",
+    "x-api-key",
+    "x-apikey",
+    "x-auth-token",
+    "x-authtoken",
+    "x-deki-token",
+    "x-request-id",
+    "x-service-key",
+];
+
+const NEVER_DOWNWARD_PREFIXES: [&str; 4] = [
+    "access-control-",
+    "proxy-",
+    "sec-websocket-",
+    "x-countersign-",
+];
+
 const NEVER_UPWARD: [&str; 48] = [
     "apikey",
     "authorization",
@@ -167,5 +221,25 @@ mod tests {
             assert!(never_go_up(name), "{name}");
         }
         assert!(!never_go_up("x-widget-version"));
+    }
+
+    #[test]
+    fn no_list_holds_what_may_never_go_down() {
+        for name in DOWNWARD.iter().chain(DOWNWARD_OF_304.iter()) {
+            assert!(!never_go_down(name), "{name}");
+        }
+        for name in [
+            "set-cookie",
+            "www-authenticate",
+            "proxy-authenticate",
+            "x-deki-token",
+            "transfer-encoding",
+            "access-control-allow-origin",
+            "x-countersign-refusal",
+            "x-request-id",
+        ] {
+            assert!(never_go_down(name), "{name}");
+        }
+        assert!(!never_go_down("link") && !never_go_down("x-deki-site"));
     }
 }

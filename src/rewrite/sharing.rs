@@ -14,16 +14,22 @@ const EXPOSED: &str =
 const VARY_PREFLIGHT: &str =
     "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
 
-/// Lets the page that `sharing` names read an answer, and says that the answer varies by origin
-/// unless one of `vary`, the values that are kept, says so already.
+/// Lets the page that `sharing` names read an answer, `more` headers included, and says that the answer
+/// varies by origin unless one of `vary`, the values that are kept, says so already.
 pub(super) fn share<'a, 'v>(
     sharing: &'a Sharing,
+    more: &[Box<str>],
     mut vary: impl Iterator<Item = &'v [u8]>,
     set: &mut Vec<(&'static str, Value<'a>)>,
 ) {
     allow(sharing, set);
     if sharing.origin.is_some() {
-        set.push(("Access-Control-Expose-Headers", Value::Static(EXPOSED)));
+        let exposed = if more.is_empty() {
+            Value::Static(EXPOSED)
+        } else {
+            Value::Text(format!("{EXPOSED}, {}", more.join(", ")))
+        };
+        set.push(("Access-Control-Expose-Headers", exposed));
     }
     if !vary.any(|value| lists(value, "*") || lists(value, "origin")) {
         set.push(("Vary", Value::Static("Origin")));
@@ -75,7 +81,7 @@ mod tests {
 
     fn shared(sharing: &Sharing, vary: &[&str]) -> Vec<String> {
         let mut set = Vec::new();
-        share(sharing, vary.iter().map(|v| v.as_bytes()), &mut set);
+        share(sharing, &[], vary.iter().map(|v| v.as_bytes()), &mut set);
         set_lines(&set)
     }
 
@@ -91,6 +97,11 @@ mod tests {
         );
         assert!(lines[2].starts_with("Access-Control-Expose-Headers: X-Deki-Session"));
         assert_eq!(lines[3..], ["Vary: Origin"]);
+        let (page, mut set) = (sharing(), Vec::new());
+        let more = ["x-a".into(), "link".into()];
+        share(&page, &more, std::iter::empty(), &mut set);
+        let exposed = format!("Access-Control-Expose-Headers: {EXPOSED}, x-a, link");
+        assert_eq!(set_lines(&set)[2], exposed);
         let without = Sharing {
             with_credentials: false,
             ..sharing()

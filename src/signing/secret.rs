@@ -28,8 +28,9 @@ impl Secret {
         !self.is_empty() && self.expose().bytes().all(|byte| byte.is_ascii_graphic())
     }
 
-    /// Whether a text that goes to strangers holds this one. Not in constant time: the text comes
-    /// from a site that knows it. An empty one is nowhere.
+    /// Whether a text that goes to strangers holds this one, in either case: hexadecimal digits mean the
+    /// same in both. Not in constant time: the text comes from a site that knows it. An empty one is
+    /// nowhere.
     pub fn is_within(&self, text: &[u8]) -> bool {
         is_within(self.expose().as_bytes(), text)
     }
@@ -55,7 +56,12 @@ pub(super) fn is_within(part: &[u8], text: &[u8]) -> bool {
     let Some(starts) = text.get(..(text.len() + 1).saturating_sub(part.len())) else {
         return false;
     };
-    memchr::memchr_iter(*first, starts).any(|at| text[at..].starts_with(part))
+    memchr::memchr2_iter(
+        first.to_ascii_lowercase(),
+        first.to_ascii_uppercase(),
+        starts,
+    )
+    .any(|at| text[at..at + part.len()].eq_ignore_ascii_case(part))
 }
 
 impl fmt::Debug for Secret {
@@ -81,6 +87,7 @@ mod tests {
         let secret = Secret::new("canary-5b70".to_owned());
         assert!(secret.is_within(b"canary-5b70"));
         assert!(secret.is_within(b"\"tkn_canary-5b70_1_=x_00\""));
+        assert!(secret.is_within(b"x Canary-5B70"));
         assert!(!secret.is_within(b"canary-5b7"));
         assert!(!secret.is_within(b""));
         assert!(secret.is_within(b"ccanary-canary-5b70"));

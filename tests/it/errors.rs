@@ -5,14 +5,17 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use countersign::telemetry::LogFormat;
 use countersign_emulator::{Emulator, Options};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{API_KEY, Capture, Gateway, ROUTES, Reply, Rig, Seen, get, until};
+use crate::harness::{API_KEY, Capture, Gateway, ROUTES, Reply, Rig, Seen, get, until, within};
 
 const TARGET: &str = "/crm/@api/deki/pages/home";
 const WINDOW: usize = 64 << 10;
@@ -278,6 +281,18 @@ async fn a_head_has_nothing_to_look_into() {
         let answer = wire.answer_to("HEAD").await;
         assert_eq!((answer.status, answer.header("content-length")), (500, "5"));
     }
+    // But for what its head says.
+    let rig = Rig::with(ROUTES, |_| {
+        Reply::Bytes(b"HTTP/1.1 500 Error\r\nContent-Type: application/x-dream-exception+xml\r\nContent-Length: 5\r\n\r\n".to_vec())
+    })
+    .await;
+    let mut wire = rig.gateway.connect().await;
+    wire.write(get(TARGET, "").replace("GET", "HEAD")).await;
+    wire.answer_to("HEAD")
+        .await
+        .refused(502, "site_invalid_answer");
+    wire.write(get("/nowhere", "")).await;
+    wire.answer().await.refused(404, "no_route");
 }
 
 #[tokio::test]
@@ -306,7 +321,7 @@ async fn an_error_that_does_not_come_is_not_waited_for_without_end() {
     let head = b"HTTP/1.1 500 Error\r\nContent-Length: 60000\r\n\r\n".to_vec();
     // It stops, or comes a byte at a time.
     let dribble = std::iter::once(head.clone())
-        .chain(vec![b"x".to_vec(); 200])
+        .chain(vec![b"x".to_vec(); 600])
         .collect();
     for reply in [
         Reply::Hang(head.clone()),
@@ -377,6 +392,101 @@ async fn answering_early(body: &'static str) -> SocketAddr {
         }
     });
     address
+}
+
+#[tokio::test]
+async fn callers_on_http2_get_the_same() {
+    let text = ROUTES.replace(
+        "{ address: \"127.0.0.1:0\" }]",
+        "{ address: \"127.0.0.1:0\", h2c: true }]",
+    );
+    let large = vec![b'x'; 3 * WINDOW];
+    let sent = large.clone();
+    let rig = Rig::with(&text, move |seen| {
+        match seen.target.rsplit('/').next().unwrap() {
+            "trace" => framed(
+                500,
+                "Content-Encoding: gzip\r\n",
+                Framing::Chunks,
+                &gzip(TRACE.as_bytes()),
+            ),
+            "token" => framed(401, "", Framing::Length, REFUSED.as_bytes()),
+            "error" => framed(404, "", Framing::Chunks, ERROR.as_bytes()),
+            "large" => framed(500, "", Framing::Length, &sent),
+            _ => framed(500, "", Framing::Close, b""),
+        }
+    })
+    .await;
+    let stream = TcpStream::connect(rig.gateway.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    // All on one connection, and twice.
+    for (page, status, code, body) in [
+        ("trace", 502, "site_invalid_answer", None),
+        ("token", 502, "site_refused_token", None),
+        ("error", 404, "", Some(ERROR.as_bytes())),
+        ("large", 500, "", Some(&*large)),
+        ("empty", 500, "", Some(&b""[..])),
+    ]
+    .repeat(2)
+    {
+        let request = http::Request::get(format!("http://gateway.test/crm/@api/deki/pages/{page}"))
+            .header("x-api-key", API_KEY)
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        let answer = within(sender.send_request(request)).await.unwrap();
+        let refusal = answer
+            .headers()
+            .get("x-countersign-refusal")
+            .map_or("", |code| code.to_str().unwrap());
+        assert_eq!(
+            (answer.status().as_u16(), refusal),
+            (status, code),
+            "{page}"
+        );
+        let received = within(answer.into_body().collect())
+            .await
+            .unwrap()
+            .to_bytes();
+        match body {
+            Some(body) => assert!(received == body, "byte for byte: {page}"),
+            None => assert!(
+                !received.is_empty() && !String::from_utf8_lossy(&received).contains("canary")
+            ),
+        }
+    }
+}
+
+#[tokio::test]
+async fn callers_of_old_get_the_same() {
+    let rig = Rig::with(ROUTES, |seen| {
+        let body = if seen.target.ends_with("trace") {
+            TRACE
+        } else {
+            ERROR
+        };
+        framed(500, "", Framing::Chunks, body.as_bytes())
+    })
+    .await;
+    for (page, ending) in [("trace", "</error>"), ("error", ERROR)] {
+        let mut wire = rig.gateway.connect().await;
+        wire.write(
+            get(&format!("/crm/@api/deki/pages/{page}"), "").replace("HTTP/1.1", "HTTP/1.0"),
+        )
+        .await;
+        let bytes = String::from_utf8(wire.rest().await).unwrap();
+        assert!(
+            bytes.trim_end().ends_with(ending) && !bytes.contains("canary"),
+            "{bytes}"
+        );
+        assert!(
+            !bytes.to_ascii_lowercase().contains("transfer-encoding"),
+            "{bytes}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a caller must not send does not go up, and what a caller must not have does not come down.
 
-use crate::harness::{API_KEY, ROUTES, Reply, Rig, Seen};
+use crate::harness::{API_KEY, BROWSER_KEY, ROUTES, Reply, Rig, Seen, TOKEN_KEY, get};
 
 /// What a request to the site may carry, whatever the caller sent.
 const EXPECTED: [&str; 10] = [
@@ -235,32 +235,189 @@ async fn sessions_and_traces_do_not_come_down() {
     }
 }
 
+/// A value in every spelling in which some reader takes it for the same.
+fn spellings(value: &str) -> Vec<String> {
+    let whole: String = value.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let twice = whole.replace('%', "%25");
+    let first = format!("%{:02X}{}", value.as_bytes()[0], &value[1..]);
+    let wide = format!("%u00{:02x}{}", value.as_bytes()[0], &value[1..]);
+    let quoted: String = value.chars().map(|letter| format!("\\{letter}")).collect();
+    vec![
+        value.to_owned(),
+        value.to_uppercase(),
+        value.to_lowercase(),
+        first,
+        wide,
+        whole,
+        twice,
+        quoted,
+    ]
+}
+
+#[tokio::test]
+async fn no_header_of_an_answer_holds_a_credential() {
+    let text = ROUTES.replace(
+        "allow: [search, read-pages, read-files, read-users, whoami] }",
+        "allow: [search, read-pages], answer_headers: [Link, Refresh, X-Anything] }",
+    );
+    let rig = Rig::with(&text, |seen| {
+        // Our own token among them, as it was sent.
+        let token = seen.header("x-deki-token");
+        let mut lines = Vec::new();
+        let kinds = [
+            token,
+            TOKEN_KEY,
+            BROWSER_KEY,
+            "authtoken=canary",
+            "dekisession=canary",
+        ];
+        for value in kinds.into_iter().flat_map(spellings) {
+            for line in [
+                format!("ETag: \"{value}\""),
+                format!("Location: https://other.example/x?a=b&{value}"),
+                format!("Content-Location: /x?{value}"),
+                format!("Content-Disposition: attachment; filename=\"{value}\""),
+                format!("Link: </x?{value}>; rel=next"),
+                format!("Refresh: 1; url=/x?{value}"),
+                format!("X-Anything: {value}"),
+                format!("X-Deki-Session: {value}"),
+                format!("X-Deki-Token: {value}"),
+                format!("Authorization: {value}"),
+                format!("X-ApiKey: {value}"),
+                format!("Set-Cookie: {value}"),
+            ] {
+                lines.push(line + "\r\n");
+            }
+        }
+        // As many as a head may have, a different part of them for each request.
+        let part: usize = seen.target.rsplit('/').next().unwrap().parse().unwrap();
+        assert_eq!(lines.len().div_ceil(100), 5);
+        let lines = lines.chunks(100).nth(part).unwrap();
+        Reply::with(&format!("{}Vary: X\r\n", lines.concat()), "<a/>")
+    })
+    .await;
+    for part in 0..5 {
+        let answer = rig.get(&format!("/crm/@api/deki/pages/{part}"), "").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "<a/>"));
+        let mut names: Vec<_> = answer
+            .headers
+            .iter()
+            .map(|(name, _)| name.to_ascii_lowercase())
+            .collect();
+        names.sort();
+        let expected = [
+            "cache-control",
+            "content-length",
+            "content-type",
+            "vary",
+            "vary",
+            "x-request-id",
+        ];
+        assert_eq!(names, expected, "nothing else comes down: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_route_names_comes_down_and_pages_may_read_it() {
+    let text = ROUTES.replace(
+        "allow: [search], report_only",
+        "allow: [search], answer_headers: [X-Data-Stats], report_only",
+    );
+    let rig = Rig::with(&text, |_| {
+        Reply::with("X-Data-Stats: 5\r\nX-Other: 1\r\n", "")
+    })
+    .await;
+    let page = "GET /trial/@api/deki/site/query HTTP/1.1\r\nHost: x\r\nOrigin: https://crm.example.com\r\n\r\n";
+    let answer = rig.send(page).await;
+    assert_eq!(
+        (answer.header("x-data-stats"), answer.header("x-other")),
+        ("5", "")
+    );
+    assert!(
+        answer
+            .header("access-control-expose-headers")
+            .ends_with(", x-data-stats")
+    );
+    let answer = rig.send(page.replace("trial", "widget")).await;
+    assert_eq!(answer.header("x-data-stats"), "", "on that route only");
+}
+
+#[tokio::test]
+async fn hints_of_a_call_that_mints_stay_here() {
+    let rig = Rig::with(ROUTES, |_| {
+        Reply::Bytes(
+            b"HTTP/1.1 103 Early Hints\r\nSet-Cookie: authtoken=canary\r\nLink: </canary>\r\n\r\n\
+              HTTP/1.1 200 OK\r\nSet-Cookie: authtoken=canary\r\nTransfer-Encoding: chunked\r\n\r\n\
+              6\r\ncanary\r\n0\r\nSet-Cookie: canary\r\n\r\n"
+                .to_vec(),
+        )
+    })
+    .await;
+    let mut wire = rig.gateway.connect().await;
+    let request = get(
+        "/mint/@api/deki/users/authenticate",
+        "Connection: close\r\n",
+    );
+    wire.write(request).await;
+    let bytes = String::from_utf8(wire.rest().await).unwrap();
+    assert!(bytes.starts_with("HTTP/1.1 200 OK\r\n"), "{bytes}");
+    assert!(!bytes.contains("canary"), "{bytes}");
+}
+
 #[tokio::test]
 async fn locations() {
+    const CASES: [(&str, &str); 21] = [
+        (
+            "http://HOST/@api/deki/pages/2?x=1",
+            "/crm/@api/deki/pages/2?x=1",
+        ),
+        ("HTTP://HOST/@API/deki/pages/2", "/crm/@API/deki/pages/2"),
+        ("https://HOST/@api/deki/pages/2", "/crm/@api/deki/pages/2"),
+        ("//HOST/@api/deki/pages/2#a", "/crm/@api/deki/pages/2#a"),
+        ("//u:p@HOST/@api/deki/pages/2", "/crm/@api/deki/pages/2"),
+        ("/@api/deki/pages/2", "/crm/@api/deki/pages/2"),
+        ("/@api/deki", "/crm/@api/deki"),
+        ("/%40api/deki/pages/2", "/crm/%40api/deki/pages/2"),
+        (
+            "/@api/deki/pages/=Caf\u{e9}",
+            "/crm/@api/deki/pages/=Caf\u{e9}",
+        ),
+        (
+            "/@api/deki/pages/../files/1",
+            "/crm/@api/deki/pages/../files/1",
+        ),
+        ("/@api/deki/../x", "/@api/deki/../x"),
+        ("/@app/x", "/@app/x"),
+        ("2?x=1", "2?x=1"),
+        ("?x=1", "?x=1"),
+        ("http://HOST/Some/Page", "http://HOST/Some/Page"),
+        (
+            "https://files.mtstatic.com/site_1/2?Expires=1&Signature=a%2Bb~&Key-Pair-Id=K",
+            "https://files.mtstatic.com/site_1/2?Expires=1&Signature=a%2Bb~&Key-Pair-Id=K",
+        ),
+        (
+            "https://b.s3.amazonaws.com/a%2520b?X-Amz-Security-Token=a%2F%3D&X-Amz-Signature=0",
+            "https://b.s3.amazonaws.com/a%2520b?X-Amz-Security-Token=a%2F%3D&X-Amz-Signature=0",
+        ),
+        ("https://u:p@files.mtstatic.com/1", ""),
+        ("https://files.mtstatic.com/1?authtoken=x", ""),
+        ("/@api/deki/pages/2?%61uthtoken%3Dx", ""),
+        ("http://HOST/@api/deki/pages/2?x-deki-token=x", ""),
+    ];
     let rig = Rig::with(ROUTES, |seen| {
-        let host = seen.header("host");
-        let location = match seen.target.rsplit('/').next().unwrap() {
-            "1" => format!("http://{host}/@api/deki/pages/2?x=1"),
-            "2" => "https://files.mtstatic.com/site_1/2?Signature=a%2Bb".to_owned(),
-            "3" => "/@api/deki/pages/2".to_owned(),
-            _ => format!("http://{host}/Some/Page"),
-        };
+        let number: usize = seen.target.rsplit('/').next().unwrap().parse().unwrap();
+        let location = CASES[number].0.replace("HOST", seen.header("host"));
         Reply::status("302 Found", &format!("Location: {location}\r\n"), "")
     })
     .await;
-    for (page, expected) in [
-        ("1", "/crm/@api/deki/pages/2?x=1".to_owned()),
-        (
-            "2",
-            "https://files.mtstatic.com/site_1/2?Signature=a%2Bb".to_owned(),
-        ),
-        ("3", "/crm/@api/deki/pages/2".to_owned()),
-        ("4", format!("http://{}/Some/Page", rig.site.address)),
-    ] {
-        let answer = rig.get(&format!("/crm/@api/deki/pages/{page}"), "").await;
+    let host = rig.site.address.to_string();
+    for (number, (sent, expected)) in CASES.iter().enumerate() {
+        let answer = rig.get(&format!("/crm/@api/deki/pages/{number}"), "").await;
+        let expected = expected.replace("HOST", &host);
         assert_eq!(
             (answer.status, answer.header("location")),
-            (302, expected.as_str())
+            (302, &*expected),
+            "{sent}"
         );
     }
 }

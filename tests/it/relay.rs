@@ -357,6 +357,7 @@ async fn answers_are_framed_anew() {
         let lines = match name {
             "lengths" => "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\nhello",
             "trailers" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
+            "error" => "HTTP/1.1 404 Not Found\r\nContent-Length: 5, 5\r\nTrailer: X\r\n\r\nhello",
             "bare" => "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\nContent-Type: a/b\r\n\r\n",
             "same" => "HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\nETag: \"1\"\r\nTransfer-Encoding: chunked\r\n\r\n",
             "reason" => "HTTP/1.1 200 canary reason\r\nContent-Length: 5\r\n\r\nhello",
@@ -366,11 +367,17 @@ async fn answers_are_framed_anew() {
         Reply::Bytes(lines.as_bytes().to_vec())
     })
     .await;
-    for name in ["lengths", "trailers", "reason", "close"] {
+    for (name, status) in [
+        ("lengths", 200),
+        ("trailers", 200),
+        ("reason", 200),
+        ("close", 200),
+        ("error", 404),
+    ] {
         let answer = rig.get(&format!("/crm/@api/deki/pages/{name}"), "").await;
         assert_eq!(
             (answer.status, answer.text().as_str()),
-            (200, "hello"),
+            (status, "hello"),
             "{name}"
         );
         assert_eq!(answer.header("trailer"), "", "{name}");
@@ -408,6 +415,9 @@ async fn answers_that_read_two_ways_are_none() {
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 404 OK\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 404 OK\r\nContent-Length: 5, 6\r\n\r\nhello",
         "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
         "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",

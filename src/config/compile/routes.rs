@@ -52,6 +52,7 @@ pub(super) fn compile(file: &Fields<'_>, parts: &Parts<'_>) -> Vec<Arc<Route>> {
             "allow",
             "origins",
             "request_headers",
+            "answer_headers",
             "body_max",
             "report_only",
             "return_sessions",
@@ -113,6 +114,7 @@ fn route(
         },
     );
     let request_headers = fields.each("request_headers", request_header);
+    let answer_headers = fields.each("answer_headers", answer_header);
     let flag = |key: &str, warning: &str| {
         let set = fields.optional(key, |at| at.flag()).unwrap_or(false);
         if set {
@@ -143,6 +145,7 @@ fn route(
         access,
         allow,
         request_headers,
+        answer_headers,
         body_bytes_max,
         report_only,
         return_sessions,
@@ -272,6 +275,24 @@ fn browser(fields: &Fields<'_>, site: Option<&NamedSite>) -> Option<Access> {
 }
 
 fn request_header(at: At<'_>) -> Option<Box<str>> {
+    let name = header_name(at)?;
+    if names::never_go_up(&name) {
+        at.problem("this header says who asks, for which site, from where, or how the message is framed; it never goes up");
+        return None;
+    }
+    Some(name)
+}
+
+fn answer_header(at: At<'_>) -> Option<Box<str>> {
+    let name = header_name(at)?;
+    if names::never_go_down(&name) {
+        at.problem("this header hands out or asks for a credential, frames the message, speaks for the connection or for this gateway's address, or is set by the gateway; it never comes down");
+        return None;
+    }
+    Some(name)
+}
+
+fn header_name(at: At<'_>) -> Option<Box<str>> {
     let name = at.text()?.to_ascii_lowercase();
     let is_name = !name.is_empty()
         && name
@@ -279,13 +300,8 @@ fn request_header(at: At<'_>) -> Option<Box<str>> {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !is_name {
         at.problem("a header name has letters, digits and hyphens");
-        return None;
     }
-    if names::never_go_up(&name) {
-        at.problem("this header says who asks, for which site, from where, or how the message is framed; it never goes up");
-        return None;
-    }
-    Some(name.into())
+    is_name.then(|| name.into())
 }
 
 fn host(at: At<'_>) -> Option<Host> {
