@@ -17,6 +17,7 @@ mod clients;
 mod commands;
 mod config;
 mod cors;
+mod documents;
 mod faults;
 mod fuzz;
 mod hostile;

@@ -76,6 +76,7 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
         for later in ["tls", "trusted_proxies"] {
             not_yet(&fields, later);
         }
+        let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
         let address =
             fields.required("address", "write an address such as 127.0.0.1:8080", |at| {
                 socket_address(&at, references)
@@ -90,7 +91,6 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
         if !is_loopback(address) {
             fields.warning_at("address", "callers' keys cross the network in the clear here, since this version listens without TLS; bind it to 127.0.0.1, or put what terminates TLS before it on a network of your own");
         }
-        let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
         Some(Listener { address, h2c })
     })
 }
