@@ -240,7 +240,11 @@ fn every_default_in_the_example_is_the_default() {
 fn the_files_in_the_documents_can_be_used() {
     let folder = tempfile::tempdir().unwrap();
     let mut count = 0;
-    for name in ["README.md", "docs/browser-tokens.md"] {
+    for name in [
+        "README.md",
+        "docs/browser-tokens.md",
+        "docs/configuration.md",
+    ] {
         let text =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
         for block in text.split("```yaml\n").skip(1) {
@@ -256,7 +260,7 @@ fn the_files_in_the_documents_can_be_used() {
             assert_eq!(loaded.warnings, [], "{name}");
         }
     }
-    assert_eq!(count, 2);
+    assert_eq!(count, 3);
 }
 
 #[tokio::test]

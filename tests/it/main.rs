@@ -24,6 +24,7 @@ mod fuzz;
 mod hostile;
 mod http2;
 mod hygiene;
+mod keys;
 mod leaks;
 mod limits;
 mod logging;

@@ -115,18 +115,13 @@ fn route(
     );
     let request_headers = fields.each("request_headers", request_header);
     let answer_headers = fields.each("answer_headers", answer_header);
-    let flag = |key: &str, warning: &str| {
-        let set = fields.optional(key, |at| at.flag()).unwrap_or(false);
-        if set {
-            fields.warning_at(key, warning);
-        }
-        set
-    };
-    let report_only = flag(
+    let report_only = risky_flag(
+        fields,
         "report_only",
         "origins that are not allowed are recorded and let through on this route; remove it when the record is clean",
     );
-    let return_sessions = flag(
+    let return_sessions = risky_flag(
+        fields,
         "return_sessions",
         "answers of credential-minting calls keep their body, so callers of this route receive sessions that work without the gateway",
     );
@@ -150,6 +145,15 @@ fn route(
         report_only,
         return_sessions,
     })
+}
+
+/// A flag that is a warning where it is set.
+fn risky_flag(fields: &Fields<'_>, key: &str, warning: &str) -> bool {
+    let is_set = fields.optional(key, |at| at.flag()).unwrap_or(false);
+    if is_set {
+        fields.warning_at(key, warning);
+    }
+    is_set
 }
 
 /// A page may send what goes up, and the credential where one is asked for.

@@ -100,6 +100,7 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
         for later in ["tls", "trusted_proxies"] {
             not_yet(&fields, later);
         }
+        let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
         let address =
             fields.required("address", "write an address such as 127.0.0.1:8080", |at| {
                 socket_address(&at, references)
@@ -114,7 +115,6 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
         if !is_loopback(address) {
             fields.warning_at("address", "callers' keys cross the network in the clear here, since this version listens without TLS; bind it to 127.0.0.1, or put what terminates TLS before it on a network of your own");
         }
-        let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
         Some(Listener { address, h2c })
     })
 }
@@ -202,16 +202,22 @@ pub(super) fn request_limits(at: At<'_>, defaults: RequestLimits) -> Option<Requ
     })
 }
 
-/// A burst is twice the rate where only the rate is said.
+/// Where only the rate is said, the burst stands to it as the default's to the default rate.
 fn rates(fields: &Fields<'_>, defaults: RequestLimits) -> RequestLimits {
     let [per_second, burst] = RATES.map(|key| {
         let count = fields.optional(key, |at| at.count(1_000_000));
         count.and_then(NonZeroU32::new)
     });
-    let twice = |rate: NonZeroU32| rate.saturating_mul(NonZeroU32::new(2).expect("not zero"));
+    let in_proportion = |rate: NonZeroU32| {
+        let times = u64::from(defaults.burst.get()) * u64::from(rate.get());
+        let burst = times / u64::from(defaults.per_second.get());
+        u32::try_from(burst).ok().and_then(NonZeroU32::new)
+    };
     RequestLimits {
         per_second: per_second.unwrap_or(defaults.per_second),
-        burst: burst.or(per_second.map(twice)).unwrap_or(defaults.burst),
+        burst: burst
+            .or(per_second.and_then(in_proportion))
+            .unwrap_or(defaults.burst),
         ..defaults
     }
 }

@@ -190,18 +190,22 @@ fn site(
             "a site needs server_tokens or a browser_token; without a token nothing can be signed",
         );
     }
+    let forwards_address = fields
+        .optional("forward_address", |at| at.flag())
+        .unwrap_or(true);
+    let timeouts = fields.optional("timeouts", timeouts).unwrap_or_default();
+    let retries_max = fields.optional("retries", retries).unwrap_or(2);
+    let address = address?;
     Some(Site {
         name: name.into(),
-        authority: address.as_ref()?.authority().into(),
-        address: address?,
+        authority: address.authority().into(),
+        address,
         signers,
         browser_token,
         user_encoding,
-        forwards_address: fields
-            .optional("forward_address", |at| at.flag())
-            .unwrap_or(true),
-        timeouts: fields.optional("timeouts", timeouts).unwrap_or_default(),
-        retries_max: fields.optional("retries", retries).unwrap_or(2),
+        forwards_address,
+        timeouts,
+        retries_max,
     })
 }
 
