@@ -27,6 +27,8 @@ pub(super) struct Lines {
     pub(super) second_document: Option<usize>,
     /// First and last line of the last text in quotes.
     pub(super) quoted: Option<(usize, usize)>,
+    /// What was open in brackets or braces at the end, innermost first, with the line it begins on.
+    pub(super) open: Option<(Kind, usize)>,
     /// Where this parser gave up, and what it said.
     pub(super) fault: Option<(usize, String)>,
 }
@@ -59,6 +61,7 @@ impl Lines {
                 _ => {}
             }
         }
+        lines.open = maps.in_brackets();
         lines
     }
 
@@ -93,7 +96,8 @@ impl Lines {
         self.pieces.push((kind, line));
         match kind {
             Kind::Scalar => maps.passed(),
-            Kind::List | Kind::Map => maps.opened(kind),
+            // Only brackets and braces are characters of their own.
+            Kind::List | Kind::Map => maps.opened(kind, (!span.is_empty()).then_some(line)),
         }
     }
 
@@ -105,28 +109,47 @@ impl Lines {
     }
 }
 
-/// The lists and maps that are open, and whether a map's key comes next.
+/// The lists and maps that are open.
 #[derive(Debug, Default)]
-struct OpenMaps(Vec<(Kind, bool)>);
+struct OpenMaps(Vec<Open>);
+
+#[derive(Debug)]
+struct Open {
+    kind: Kind,
+    /// Whether a map's key comes next.
+    key_is_next: bool,
+    /// The line of its bracket or brace, if it has one.
+    bracket: Option<usize>,
+}
 
 impl OpenMaps {
     fn at_key(&self) -> bool {
-        self.0.last() == Some(&(Kind::Map, true))
+        let top = self.0.last();
+        top.is_some_and(|open| open.kind == Kind::Map && open.key_is_next)
     }
 
     fn passed(&mut self) {
-        if let Some((Kind::Map, key_is_next)) = self.0.last_mut() {
-            *key_is_next = !*key_is_next;
+        if let Some(open) = self.0.last_mut() {
+            open.key_is_next = !open.key_is_next;
         }
     }
 
-    fn opened(&mut self, kind: Kind) {
+    fn opened(&mut self, kind: Kind, bracket: Option<usize>) {
         self.passed();
-        self.0.push((kind, true));
+        self.0.push(Open {
+            kind,
+            key_is_next: true,
+            bracket,
+        });
     }
 
     fn closed(&mut self) {
         self.0.pop();
+    }
+
+    fn in_brackets(&self) -> Option<(Kind, usize)> {
+        let mut inner = self.0.iter().rev();
+        inner.find_map(|open| Some((open.kind, open.bracket?)))
     }
 }
 
@@ -185,5 +208,9 @@ mod tests {
         check("a: [<<]\nb: <<\n\"<<\": c\n", &[]);
         check("a: '*x'\nb: a*b\nc: a&b\nd: a!b\n", &[]);
         assert_eq!(Lines::of("a: 1\n---\nb: &x 2\n").second_document, Some(2));
+        let open = |text: &str| Lines::of(text).open;
+        assert_eq!(open("a:\n  - b: [c\nd: @\n"), Some((Kind::List, 2)));
+        assert_eq!(open("a: {b: c,\nd: e,\n@\n"), Some((Kind::Map, 1)));
+        assert_eq!(open("a:\n  - [b]\n  - c: @\n"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! YAML as people mistype it: which mistake it is, on which line, in a sentence of its own.
 
-use super::lines::Lines;
+use super::lines::{Kind, Lines};
 
 /// Something that is no YAML, or YAML that the file does not take. The sentence holds no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,7 @@ const DIRECTIVE: &str = "a line that begins with % is a directive of YAML, and t
 const CANNOT_BEGIN: &str = "no value begins with this character; put the value in quotes";
 const UNCLOSED_QUOTE: &str = "a quote is opened here and not closed on this line; close it (in single quotes, '' stands for one)";
 const AFTER_QUOTE: &str = "something stands after the closing quote; put the whole value in quotes (in single quotes, '' stands for one)";
+const AFTER_BRACKET: &str = "something stands after the closing bracket; begin the next key on a line of its own, or put the whole value in quotes";
 const ESCAPE: &str = "a backslash in double quotes begins an escape that YAML does not know; use single quotes, where a backslash is a backslash";
 const UNCLOSED_LIST: &str =
     "a [ is opened here that no ] closes, or a comma is missing after it; write [a, b]";
@@ -118,9 +119,12 @@ pub(super) fn check_characters(text: &str) -> Result<(), Mistake> {
 /// What was meant by a text that serde_yaml refuses with `error`.
 pub(super) fn explain(text: &str, error: &serde_yaml::Error, found: &Lines) -> Mistake {
     let fault = Fault::of(text, error, found);
+    let of_quotes = || fault.of_quotes();
     fault
-        .of_characters()
-        .or_else(|| fault.of_quotes())
+        .quote_from_before()
+        .and_then(|_| of_quotes())
+        .or_else(|| fault.of_characters())
+        .or_else(of_quotes)
         .or_else(|| fault.of_brackets())
         .or_else(|| fault.of_colons())
         .or_else(|| fault.of_shape())
@@ -233,6 +237,9 @@ impl<'a> Fault<'a> {
             return self.at_context(UNCLOSED_QUOTE);
         }
         let line = self.line?;
+        if let Some(line) = self.quote_from_before() {
+            return Some(Mistake::on(line, UNCLOSED_QUOTE));
+        }
         if let Some((at, info)) = &self.found.fault {
             if info.starts_with("invalid indentation in quoted scalar") && *at <= line {
                 return Some(Mistake::on(*at, UNCLOSED_QUOTE));
@@ -249,6 +256,23 @@ impl<'a> Fault<'a> {
             }
             _ => None,
         }
+    }
+
+    /// The line of a quote that took the opening quote right before the fault for its closing one.
+    fn quote_from_before(&self) -> Option<usize> {
+        let before = self.before.trim_end_matches([' ', '*', '&', '!']);
+        let quote = before.chars().next_back()?;
+        let is_odd = |text: &str| text.matches(quote).count() % 2 == 1;
+        if !matches!(quote, '"' | '\'') || !is_odd(self.before) {
+            return None;
+        }
+        let without_comment = |line| {
+            let text = self.text(line);
+            text.split(" #").next().unwrap_or(text)
+        };
+        (1..self.line?)
+            .rev()
+            .find(|line| is_odd(without_comment(*line)))
     }
 
     /// Brackets and braces.
@@ -321,6 +345,14 @@ impl<'a> Fault<'a> {
         if self.says("a block scalar") {
             return self.at_context(BLOCK);
         }
+        let in_brackets = self.found.open.filter(|(_, line)| Some(*line) < self.line);
+        if let Some((kind, line)) = in_brackets {
+            let text = match kind {
+                Kind::List => UNCLOSED_LIST,
+                _ => UNCLOSED_MAP,
+            };
+            return Some(Mistake::on(line, text));
+        }
         if self.says("block sequence entries are not allowed") {
             return self.here(DASH);
         }
@@ -328,6 +360,9 @@ impl<'a> Fault<'a> {
             return self.here(CANNOT_BEGIN);
         }
         let structure = self.says("expected key") || self.says("'-' indicator");
+        if structure && self.before.trim_end().ends_with([']', '}']) {
+            return self.here(AFTER_BRACKET);
+        }
         if structure && self.before.trim().is_empty() {
             let glued = self.glued_before(self.line?);
             return glued.or_else(|| self.here(INDENTATION));
@@ -335,19 +370,20 @@ impl<'a> Fault<'a> {
         None
     }
 
+    /// A second document, or what the parser takes for the beginning of one.
     fn second_document(&self) -> Option<Mistake> {
-        let outdented = |(line, info): &(usize, String)| {
-            let is_it = info.contains("expected <document start>");
-            is_it.then(|| Mistake::on(*line, OUTDENTED))
+        if let Some(line) = self.found.second_document {
+            return Some(Mistake::on(line, SECOND_DOCUMENT));
+        }
+        let (line, info) = self.found.fault.as_ref()?;
+        let text = if info.contains("expected <document start>") {
+            OUTDENTED
+        } else if info.starts_with("invalid trailing content") {
+            AFTER_QUOTE
+        } else {
+            UNKNOWN
         };
-        let second = self.found.second_document;
-        second
-            .map(|line| Mistake::on(line, SECOND_DOCUMENT))
-            .or_else(|| self.found.fault.as_ref().and_then(outdented))
-            .or(Some(Mistake {
-                line: None,
-                text: SECOND_DOCUMENT,
-            }))
+        Some(Mistake::on(*line, text))
     }
 }
 
@@ -506,6 +542,8 @@ mod tests {
         }
         check("a: \"=crm\n    b: 2\n  c: 3\nd: \"0\"\n", 1, UNCLOSED_QUOTE);
         check("a: 'it's'\nb: 2\n", 1, AFTER_QUOTE);
+        check("# it's\na: 'x\n  b: y\n  c: 'z'\n", 2, UNCLOSED_QUOTE);
+        check("a: \"x\n  b: [\"*.y\"]\n", 1, UNCLOSED_QUOTE);
         check("a: \"C:\\data\"\n", 1, ESCAPE);
         check("a: \"\\x\"\n", 1, ESCAPE);
         assert!(Node::parse("a: 'C:\\data'\nb: x\"\nc: 'it''s'\n").is_ok());
@@ -524,6 +562,11 @@ mod tests {
         check("a: {b: c\n- d\n", 1, UNCLOSED_MAP);
         check("a: [x]]\n", 1, STRAY_BRACKET);
         check("a: {{ x }}/y\n", 1, TEMPLATE);
+        check("a: [b]c\n", 1, AFTER_BRACKET);
+        check("a: {b: c} d: e\n", 1, AFTER_BRACKET);
+        check("a: [b\nc: d\ne:\n  - f\n", 1, UNCLOSED_LIST);
+        check("a: [\ne:\n  - f\n", 1, UNCLOSED_LIST);
+        check("a: {\n- e\n", 1, UNCLOSED_MAP);
     }
 
     #[test]
@@ -614,6 +657,37 @@ mod tests {
         assert_eq!(Node::parse(&long).unwrap_err()[0].text, TOO_LARGE);
     }
 
+    /// One slip of the finger anywhere: what is no YAML then is told with a line of the file, and with
+    /// a sentence that says more than that.
+    #[test]
+    fn every_slip_has_a_sentence_and_a_line() {
+        const FILE: &str = include_str!("../../tests/fixtures/config/good/plain.yaml");
+        let typed = [
+            "\"", "'", "[", "]", "{", "}", ":", ": ", "- ", "*", "&", "!", "@", "`", "%", "\t",
+            "#", ",", "|", "\n", " ", "?", "\\",
+        ];
+        let (mut told, mut unknown) = (0, Vec::new());
+        for (at, _) in FILE.char_indices() {
+            let (before, after) = FILE.split_at(at);
+            let without = format!("{before}{}", &after[1..]);
+            let slips = typed.iter().map(|typed| format!("{before}{typed}{after}"));
+            for text in slips.chain([without]) {
+                for mistake in Node::parse(&text).err().into_iter().flatten() {
+                    told += 1;
+                    let line = mistake
+                        .line
+                        .unwrap_or_else(|| panic!("{}: {text}", mistake.text));
+                    assert!((1..=lines(&text).count()).contains(&line), "{text}");
+                    if mistake.text == UNKNOWN {
+                        unknown.push(lines(&text).nth(line - 1).map(str::to_owned));
+                    }
+                }
+            }
+        }
+        assert!(told > 4_000, "{told}");
+        assert!(unknown.len() * 100 < told, "{told}: {unknown:#?}");
+    }
+
     /// Each sentence says something of its own.
     #[test]
     fn no_two_mistakes_share_a_sentence() {
@@ -633,6 +707,7 @@ mod tests {
             CANNOT_BEGIN,
             UNCLOSED_QUOTE,
             AFTER_QUOTE,
+            AFTER_BRACKET,
             ESCAPE,
             UNCLOSED_LIST,
             UNCLOSED_MAP,
