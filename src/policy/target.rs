@@ -33,10 +33,10 @@ impl<'a> Target<'a> {
     /// the request's own, and becomes origin-form.
     ///
     /// # Errors
-    /// [`Refusal::TargetTooLong`], and [`Refusal::BadTarget`] for everything in section 7 of the
-    /// contract: other forms, dot segments in any encoding, empty segments, `%2f`, `%5c`, `%00`
-    /// and other control bytes, `\`, bytes that are not visible ASCII, broken escapes, escapes
-    /// that are not UTF-8.
+    /// [`Refusal::TargetTooLong`], and [`Refusal::BadTarget`] for what can be read in two ways:
+    /// other forms, dot segments in any encoding, empty segments, `%2f`, `%5c`, `%00` and other
+    /// control bytes, `\`, bytes that are not visible ASCII, broken escapes, escapes that are not
+    /// UTF-8.
     pub fn parse(raw: &'a [u8], host: &str) -> Result<Self, Refusal> {
         if raw.len() > TARGET_BYTES_MAX {
             return Err(Refusal::TargetTooLong);

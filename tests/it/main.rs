@@ -16,6 +16,7 @@ mod clients;
 mod commands;
 mod config;
 mod cors;
+mod documents;
 mod faults;
 mod fuzz;
 mod hostile;

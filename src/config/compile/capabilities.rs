@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_catalogue_holds_what_the_contract_names() {
+    fn the_catalogue_holds_every_capability() {
         let catalogue = Catalogue(built_in());
         for name in [
             "search",
