@@ -2,22 +2,28 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-.PHONY: help demo test check bench bench-compare audit browser prerequisites rivals rust
+# `make check` looks at dependencies with this release.
+DENY := 0.20.2
+# What .ci/tools puts in the place of programs that are on the path and do not run.
+export PATH := $(CURDIR)/target/tools:$(PATH)
+.PHONY: help demo test check bench bench-compare audit prerequisites clients rivals deny rust
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-demo: prerequisites ## an emulated site, the gateway, and a dozen calls with what came of each
-	@$(CARGO) build --locked
-	@target/debug/countersign demo
+# Cargo knows best where it builds.
+demo: prerequisites ## an emulated site, the gateway, and calls and attacks with what came of each
+	@$(CARGO) run --locked -- demo
 
-test: prerequisites browser ## every test, with real clients and a real browser where they can be installed
+test: prerequisites clients ## every test, with real clients and a real browser where they can be installed
 	$(CARGO) test --locked --workspace
 
-check: prerequisites ## format, lints, documentation, and that the benches build
+check: prerequisites deny ## format, lints, documentation, licences and sources, and that the benches build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(CARGO) fetch --locked
+	$(CARGO) deny --offline check bans licenses sources
 	$(CARGO) bench --locked --no-run
 
 bench: prerequisites ## measure: the core by itself, then the gateway against a direct connection
@@ -26,42 +32,26 @@ bench: prerequisites ## measure: the core by itself, then the gateway against a 
 bench-compare: prerequisites rivals ## measure side by side with HAProxy and nginx + Lua; ROUNDS=9 is steadier, QUICK=1 only tries it
 	@$(CARGO) bench --locked --bench compare -- side-by-side
 
-audit: ## advisories, licences and sources of the dependencies; needs the network
-	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+audit: prerequisites deny ## the same as in `make check`, and advisories: needs the network
 	$(CARGO) deny check
 
 # cmake and a C compiler build zlib for the engine; a linker comes with the compiler.
 prerequisites: rust
-	@missing=""; \
-	command -v cmake >/dev/null || missing="$$missing cmake"; \
-	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
-	command -v make >/dev/null || missing="$$missing make"; \
-	.ci/install "$$missing" required
+	@.ci/tools build required
 
 # Real clients for the tests. Without them those tests say loudly that they did not run.
-browser:
-	@missing=""; \
-	command -v curl >/dev/null || missing="$$missing curl"; \
-	command -v openssl >/dev/null || missing="$$missing openssl"; \
-	command -v python3 >/dev/null || missing="$$missing python3"; \
-	python3 -c 'import requests' 2>/dev/null || missing="$$missing python3-requests"; \
-	command -v node >/dev/null || missing="$$missing nodejs"; \
-	php -r 'exit(function_exists("curl_init") ? 0 : 1);' 2>/dev/null || missing="$$missing php-cli php-curl"; \
-	command -v chromedriver >/dev/null || missing="$$missing chromium chromium-driver"; \
-	.ci/install "$$missing" optional
+clients:
+	@.ci/tools clients optional
 
 # What the gateway is compared with, and what counts instructions and system calls.
 rivals:
-	@missing=""; \
-	haproxy -v >/dev/null 2>&1 || missing="$$missing haproxy"; \
-	nginx -v 2>/dev/null || missing="$$missing nginx"; \
-	[ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || missing="$$missing libnginx-mod-http-lua"; \
-	valgrind --version >/dev/null 2>&1 || missing="$$missing valgrind"; \
-	strace -V >/dev/null 2>&1 || missing="$$missing strace"; \
-	taskset -V >/dev/null 2>&1 || missing="$$missing util-linux"; \
-	.ci/install "$$missing" required
+	@.ci/tools rivals required
+
+# Without optimization: a minute to build instead of several, and fast enough.
+deny: prerequisites
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked --debug cargo-deny@$(DENY)
 
 rust:
-	@command -v $(CARGO) >/dev/null || { \
-		echo "Rust is missing. Install it with https://rustup.rs (the toolchain in rust-toolchain.toml is then fetched by itself)." >&2; \
+	@$(CARGO) --version >/dev/null || { \
+		echo "Rust is missing, or does not run. Install it with https://rustup.rs (the toolchain in rust-toolchain.toml is then fetched by itself)." >&2; \
 		exit 1; }

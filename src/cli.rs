@@ -13,7 +13,7 @@ pub mod run;
 pub mod token;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -149,12 +149,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn complain(what: impl std::fmt::Display) {
     // Nobody is left to tell if that fails.
     drop(writeln!(std::io::stderr(), "{what}"));
-}
-
-/// Whether standard output may be coloured: a terminal, and no NO_COLOR (no-color.org).
-fn may_colour() -> bool {
-    std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// A runtime for one command.

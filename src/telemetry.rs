@@ -48,10 +48,10 @@ pub fn install(format: LogFormat) -> io::Result<LogWriter> {
         LogFormat::Json => (Style::Json, io::stdout().as_fd().try_clone_to_owned()?),
         LogFormat::Text => {
             let stderr = io::stderr();
-            let coloured = stderr.is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             (
-                Style::Text { coloured },
+                Style::Text {
+                    coloured: may_colour(&stderr),
+                },
                 stderr.as_fd().try_clone_to_owned()?,
             )
         }
@@ -64,6 +64,12 @@ pub fn install(format: LogFormat) -> io::Result<LogWriter> {
         style, &filter, queue,
     )));
     Ok(writer)
+}
+
+/// Whether `out` may be coloured: a terminal that is not a dumb one, and no NO_COLOR (no-color.org).
+pub(crate) fn may_colour(out: &impl IsTerminal) -> bool {
+    let variable = |name| std::env::var_os(name).unwrap_or_default();
+    out.is_terminal() && variable("TERM") != "dumb" && variable("NO_COLOR").is_empty()
 }
 
 /// A subscriber that writes this program's events to `writer`, each as it happens: those that

@@ -1,5 +1,5 @@
-//! `countersign demo`: an emulated site and the gateway on free ports, a dozen calls and attacks, and
-//! what came of each. It runs with the very proxy.yaml that lies at the top of the repository.
+//! `countersign demo`: an emulated site and the gateway on free ports, calls and attacks, and what
+//! came of each. It runs with the very proxy.yaml that lies at the top of the repository.
 
 mod calls;
 
@@ -11,16 +11,17 @@ use clap::Args;
 use tokio::sync::oneshot;
 
 use self::calls::{Arrives, CALLS, Call};
-use super::{Outcome, complain, may_colour, runtime};
+use super::{Outcome, complain, runtime};
 use crate::client::{self, Answer};
 use crate::config::reference::Sources;
 use crate::config::{self, Loaded};
 use crate::server::Server;
+use crate::telemetry::may_colour;
 use countersign_emulator::{
     Arrival, BROWSER_KEY, Emulator, Journal, Options, TOKEN_KEY, TOKEN_SECRET,
 };
 
-/// Start an emulated site and the gateway, make a dozen calls, and show what came of each.
+/// Start an emulated site and the gateway, make calls and attacks, and show what came of each.
 ///
 /// Needs no account, no network and no configuration. Ends with 0 only if each call went as it should.
 #[derive(Args, Debug)]
@@ -130,7 +131,7 @@ impl Stage {
                 |fault| vec![fault.clone()],
                 |(answer, arrivals)| call.faults(answer, arrivals.as_deref()),
             );
-            let mark = match (faults.is_empty(), may_colour()) {
+            let mark = match (faults.is_empty(), may_colour(&std::io::stdout())) {
                 (true, false) => "ok  ",
                 (true, true) => "\x1b[32mok\x1b[0m  ",
                 (false, false) => "FAIL",

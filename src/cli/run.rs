@@ -38,6 +38,7 @@ impl Run {
         raise_file_limit(loaded.settings.connections.connections_max);
         runtime()?.block_on(async {
             let stop = told_to_stop();
+            survive_hangups()?;
             let server = match Server::bind(&loaded.settings, loaded.policy).await {
                 Ok(server) => server,
                 Err(fault) => {
@@ -55,6 +56,21 @@ impl Run {
             Ok(Outcome::Good)
         })
     }
+}
+
+/// SIGHUP, which asks other programs to read their file again, ends nothing: it is answered with a
+/// warning.
+fn survive_hangups() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            warn!(
+                "SIGHUP: the file is not read again while the gateway runs; restart it to use a changed file"
+            );
+        }
+    });
+    Ok(())
 }
 
 /// Asks for as many open files as the limit of connections needs: each may hold one to its site.

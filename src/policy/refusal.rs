@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_are_those_of_the_contract() {
+    fn statuses_say_whose_the_mistake_is() {
         let check =
             |refusal: Refusal, status: u16| assert_eq!(refusal.status(), status, "{refusal:?}");
         check(Refusal::BadTarget(TargetFault::Dots), 400);

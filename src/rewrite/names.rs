@@ -68,8 +68,8 @@ pub(super) static DOWNWARD_OF_304: Names<7> = Names::new([
 /// Whether a header, in lower case, may be added to no list of a file: it says who asks, for which
 /// site or from where, or it belongs to one connection, to the message's framing, or to us.
 ///
-/// The map of it is section 1 of the contract; sources: MindTouch/DReAM `DreamHostService`,
-/// `dreamutil`, the open DekiWiki `AuthBL` and `InstanceManager`.
+/// Sources: MindTouch/DReAM `DreamHostService`, `dreamutil`, the open DekiWiki `AuthBL` and
+/// `InstanceManager`.
 pub fn never_go_up(name: &str) -> bool {
     NEVER_UPWARD.contains(&name)
         || NEVER_UPWARD_PREFIXES

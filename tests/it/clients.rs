@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 
 use countersign_emulator::{Emulator, Options, TOKEN_KEY, TOKEN_SECRET, TokenSeen};
 
-use crate::harness::{API_KEY, Gateway, ROUTES, not_run, within};
+use crate::harness::{API_KEY, Gateway, Need, ROUTES, cannot, within};
 
-/// Whether a program is there; says loudly if a test cannot do its work without it.
+/// Whether a program is there, that is, runs; a test cannot do its work without it.
 fn is_there(program: &str) -> bool {
     let found = Command::new(program)
         .arg(if program == "openssl" {
@@ -21,12 +21,9 @@ fn is_there(program: &str) -> bool {
         .output()
         .is_ok_and(|output| output.status.success());
     if !found {
-        not_run(&format!(
-            "a test of clients needs {program}; make test installs it as root on Debian"
-        ));
-        assert!(
-            std::env::var_os("COUNTERSIGN_REQUIRE_CLIENTS").is_none(),
-            "{program} is required here"
+        cannot(
+            Need::Clients,
+            &format!("a test of clients needs {program}; make test installs it as root on Debian"),
         );
     }
     found

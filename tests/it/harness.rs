@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod caller;
 pub mod log;
+pub mod need;
 pub mod site;
 pub mod token;
 
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 pub use self::answer::Answer;
 pub use self::caller::Wire;
 pub use self::log::{Capture, Log};
+pub use self::need::{Need, cannot};
 pub use self::site::{Reply, Seen, Site};
 
 /// The token of the site, and the secrets of the rig: canaries, which may appear nowhere.
@@ -188,12 +190,4 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "{what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// Says loudly that a test did not do its work; past the capture of a test's output, which shows
-/// nothing of tests that pass.
-pub fn not_run(what: &str) {
-    use std::io::Write;
-    let line = format!("\nNOT RUN: {what}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }

@@ -332,7 +332,7 @@ fn every_variable_the_program_reads_stands_on_the_page() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            for call in ["env::var(\"", "env::var_os(\""] {
+            for call in ["env::var(\"", "env::var_os(\"", " variable(\""] {
                 for after in text.split(call).skip(1) {
                     read.insert(after.split('"').next().unwrap().to_owned());
                 }

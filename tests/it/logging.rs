@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{PATIENCE, Wire, not_run, within};
+use crate::harness::{PATIENCE, Wire, within};
 
 /// The built program.
 struct Program {
@@ -20,7 +20,7 @@ struct Program {
 }
 
 /// A file with one route, before a site that is not there.
-fn file() -> (tempfile::TempDir, String) {
+pub fn file() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.yaml");
     let digest = countersign::policy::caller::KeyDigest::of(b"cs_a_key_of_a_caller").to_hex();
@@ -83,8 +83,12 @@ impl Program {
     }
 
     fn tell_to_stop(&self) {
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, signal: &str) {
         let told = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
+            .args([signal, &self.child.id().to_string()])
             .status()
             .unwrap();
         assert!(told.success());
@@ -202,6 +206,21 @@ async fn a_reader_that_stalls_does_not_hold_up_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_ends_nothing() {
+    let (mut program, mut log) = Program::start();
+    for _ in 0..2 {
+        program.signal("-HUP");
+        let event = log.next().unwrap();
+        assert_eq!(event["level"], "WARN");
+        assert!(event["message"].as_str().unwrap().starts_with("SIGHUP"));
+    }
+    Program::calls(program.address, 1, "/@api/deki/pages/home").await;
+    assert_eq!(log.next().unwrap()["message"], "exchange");
+    program.tell_to_stop();
+    program.ended_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_is_gone_ends_nothing() {
     let (mut program, log) = Program::start();
     drop(log);
@@ -211,54 +230,4 @@ async fn a_reader_that_is_gone_ends_nothing() {
     program.is_alive().await;
     program.tell_to_stop();
     program.ended_well().await;
-}
-
-/// Runs a command of the built program on a terminal until it says it listens, then stops it.
-fn on_a_terminal(arguments: &[&str], no_colour: &str) -> Option<String> {
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/fixtures/on_a_terminal.py"
-    );
-    let output = Command::new("python3")
-        .args([script, "listening", env!("CARGO_BIN_EXE_countersign")])
-        .args(arguments)
-        .env("LOGGED_KEY", "a")
-        .env("LOGGED_SECRET", "b")
-        .env("NO_COLOR", no_colour)
-        .env_remove("COUNTERSIGN_LOG")
-        .stdin(Stdio::null())
-        .output();
-    let Ok(output) = output else {
-        not_run("the log on a terminal: it needs python3");
-        return None;
-    };
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Some(text)
-}
-
-#[test]
-fn on_a_terminal_nothing_is_wrong() {
-    let (_folder, path) = file();
-    let run = ["run", "--config", &path];
-    let emulate = ["emulate", "--listen", "127.0.0.1:0"];
-    for arguments in [run, emulate] {
-        for no_colour in ["", "1"] {
-            let Some(text) = on_a_terminal(&arguments, no_colour) else {
-                return;
-            };
-            assert!(text.contains("listening"), "{text}");
-            for line in text.lines() {
-                assert!(
-                    line.contains("INFO") || line.contains("WARN"),
-                    "nothing but events: {text}"
-                );
-            }
-            assert_eq!(text.contains("\x1b["), no_colour.is_empty(), "{text}");
-        }
-    }
 }

@@ -256,3 +256,23 @@ fn files_say_what_they_are_for() {
     }
     assert!(long.is_empty(), "{long:#?}");
 }
+
+/// Nobody who reads them here could look them up.
+#[test]
+fn nothing_refers_to_papers_that_are_not_here() {
+    let documents = crate::documents::documents().into_iter();
+    let ours = sources_of("tests")
+        .into_iter()
+        .map(|(name, text)| (format!("tests/{name}"), text));
+    let benches = sources_of("benches").into_iter();
+    for (name, text) in all_sources().chain(documents).chain(ours).chain(benches) {
+        let text = text.to_lowercase();
+        for paper in ["the contract", "spec.md", "style guide", "(spec "] {
+            // This list is no such reference.
+            assert!(
+                name.ends_with("tidy.rs") || !text.contains(paper),
+                "{name} refers to {paper}"
+            );
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{API_KEY, PATIENCE, Wire, get, not_run, within};
+use crate::harness::{API_KEY, Need, PATIENCE, Wire, cannot, get, within};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -216,9 +216,12 @@ async fn ten_thousand_idle_connections() {
     const CONNECTIONS: usize = 10_000;
     let granted = rlimit::increase_nofile_limit(CONNECTIONS as u64 + 500).unwrap_or_default();
     if granted < CONNECTIONS as u64 + 500 {
-        not_run(&format!(
-            "ten thousand idle connections: this process may open {granted} files; raise ulimit -n"
-        ));
+        cannot(
+            Need::Files,
+            &format!(
+                "ten thousand idle connections: this process may open {granted} files; raise ulimit -n"
+            ),
+        );
         return;
     }
     let gateway = Weighed::start(site().await);
