@@ -5,7 +5,7 @@
 //! title (`=…`); `{key}` for one that is a name in any encoding; `**` at the end for any number of
 //! `*`. Patterns see the canonical view of a path ([`super::target`]), and only what they list
 //! passes. What hands out credentials is looked for in every deeper reading of a path as well
-//! ([`super::reading`]).
+//! (`reading.rs`).
 
 use std::borrow::Cow;
 use std::sync::Arc;
