@@ -3,10 +3,12 @@
 pub(crate) mod clock;
 pub(crate) mod coding;
 pub(crate) mod connection;
+mod frames;
 pub mod framing;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub mod head;
+mod pace;
 pub mod slots;
 
 use std::io;

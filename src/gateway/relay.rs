@@ -121,6 +121,7 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
             Body::Unknown => Encoder::CHUNKED,
             Body::None | Body::Length(_) => Encoder::Plain,
         };
+        up.begin_message();
         Self {
             upload: Upload {
                 encoder,
@@ -299,7 +300,12 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
                 Ok(Some(_)) | Err(_) => return Poll::Ready(Err(Broken::Site(Failure::Invalid))),
             }
             let has_begun = !unread.is_empty();
-            match self.up.poll_fill(cx) {
+            let polled = if has_begun {
+                self.up.poll_more(cx)
+            } else {
+                self.up.poll_fill(cx)
+            };
+            match polled {
                 Poll::Ready(Ok(count)) if count > 0 => {}
                 Poll::Ready(Ok(_)) if has_begun => {
                     return Poll::Ready(Err(Broken::Site(Failure::Invalid)));

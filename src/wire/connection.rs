@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::framing::{Decoder, Encoder, Misframed};
+use super::pace::Pace;
 
 /// What is read at a time. Large enough that a call to the system is cheap beside its copy, small
 /// enough that a stalled transfer holds little and the bytes stay in the processor's cache.
@@ -38,6 +39,7 @@ pub(crate) struct Connection<S> {
     /// Bytes the peer has taken so far, of everything.
     taken: u64,
     eof: bool,
+    pace: Pace,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -53,6 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             sent: 0,
             taken: 0,
             eof: false,
+            pace: Pace::new(),
         }
     }
 
@@ -124,6 +127,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// A message begins, which may come in a few small pieces.
+    pub(crate) fn begin_message(&mut self) {
+        self.pace.message();
+    }
+
+    /// Reads on in a message: as [`Self::poll_fill`], but small pieces are taken together if they are
+    /// many.
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.pace.poll_ready(cx));
+        let count = ready!(self.poll_fill(cx))?;
+        self.pace.read(count);
+        Poll::Ready(Ok(count))
+    }
+
     /// Reads more, behind what is there; 0 at the end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.eof {
@@ -187,6 +204,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             if self.raw < self.input.len() {
                 let decoded = decoder.decode(&mut self.input[self.raw..])?;
+                self.pace
+                    .decoded(decoded.payload, decoded.consumed - decoded.payload);
                 self.start = self.raw;
                 self.ready = self.raw + decoded.payload;
                 self.raw += decoded.consumed;
@@ -197,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 continue;
             }
-            if ready!(self.poll_fill(cx)).map_err(|_| Torn::Lost)? == 0 {
+            if ready!(self.poll_more(cx)).map_err(|_| Torn::Lost)? == 0 {
                 let whole = decoder.ends_with_connection();
                 return Poll::Ready(if whole { Ok(false) } else { Err(Torn::Ended) });
             }
@@ -411,5 +430,55 @@ mod tests {
         let mut connection = Connection::new(ours);
         drop(theirs);
         assert!(!connection.is_silent());
+    }
+
+    /// Always has something to read: so much at a time.
+    struct Drip(usize);
+
+    impl AsyncRead for Drip {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            into.put_slice(&vec![b'x'; self.0.min(into.remaining())]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Drip {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_in_crumbs_takes_its_time() {
+        for (bytes, piece, expected) in [(12_000, 1, 4..6), (1 << 24, 2000, 0..1), (1000, 1, 0..1)]
+        {
+            let mut connection = Connection::new(Drip(piece));
+            let mut decoder = Decoder::length(bytes);
+            let start = tokio::time::Instant::now();
+            while poll_fn(|cx| connection.poll_payload(&mut decoder, cx))
+                .await
+                .unwrap()
+            {
+                connection.consume(connection.payload().len());
+            }
+            let took = start.elapsed().as_secs();
+            assert!(expected.contains(&took), "{bytes} by {piece}: {took} s");
+        }
     }
 }

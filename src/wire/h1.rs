@@ -148,7 +148,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
                     }
                 }
             }
-            match self.connection.poll_fill(cx) {
+            let polled = if has_begun {
+                self.connection.poll_more(cx)
+            } else {
+                self.connection.poll_fill(cx)
+            };
+            match polled {
                 Poll::Ready(Ok(0)) if has_begun => {
                     let cut = HeadFault::Malformed(MessageFault::Cut);
                     return Poll::Ready(Next::Fault(cut));
@@ -201,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
             } else {
                 let unread = self.connection.unread().len();
                 self.connection.skip(unread);
-                match self.connection.poll_fill(cx) {
+                match self.connection.poll_more(cx) {
                     Poll::Ready(Ok(count)) if count > 0 => drain.bytes += count as u64,
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => break,
@@ -302,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
                 self.head = Some((start, end + decoded.consumed));
                 return Poll::Ready(Ok(true));
             }
-            if ready!(self.connection.poll_fill(cx)).map_err(|_| Torn::Lost)? == 0 {
+            if ready!(self.connection.poll_more(cx)).map_err(|_| Torn::Lost)? == 0 {
                 return Poll::Ready(Err(Torn::Ended));
             }
         }
@@ -310,6 +315,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
 
     fn open_body(&mut self) {
         if let Some((_, end)) = self.head.take() {
+            self.connection.begin_message();
             self.connection.skip(end);
         }
     }
@@ -399,7 +405,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
 
     fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
         while !self.connection.is_ended() && self.connection.unread().len() < PIPELINED_BYTES_MAX {
-            match ready!(self.connection.poll_fill(cx)) {
+            match ready!(self.connection.poll_more(cx)) {
                 Ok(_) => {}
                 Err(_) => return Poll::Ready(Departure::Gone),
             }

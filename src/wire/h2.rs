@@ -18,8 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::{self, Alarm};
 use super::connection::Torn;
+use super::frames::Frames;
 use super::framing::{self, Misframed};
 use super::head::HeadFault;
+use super::pace::Pace;
 use super::{Announced, Departure, Downstream, Outgoing};
 use crate::policy::request::{Body, Field, Request, Version};
 
@@ -306,17 +308,25 @@ impl Downstream for H2 {
     }
 }
 
-/// A stream whose first bytes were read already, and are read again.
+/// A stream whose first bytes were read already, and are read again; many small frames are read
+/// slowly.
 #[derive(Debug)]
 pub(crate) struct Replay<S> {
     first: Bytes,
     io: S,
+    frames: Frames,
+    pace: Pace,
 }
 
 impl<S> Replay<S> {
-    /// `first`, and then what `io` has.
+    /// `first`, which begins with the preface, and then what `io` has.
     pub(crate) fn new(first: Bytes, io: S) -> Self {
-        Self { first, io }
+        Self {
+            first,
+            io,
+            frames: Frames::after(PREFACE.len()),
+            pace: Pace::new(),
+        }
     }
 }
 
@@ -326,11 +336,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Replay<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, into);
+        let this = &mut *self;
+        ready!(this.pace.poll_ready(cx));
+        let before = into.filled().len();
+        if this.first.is_empty() {
+            ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
+        } else {
+            let count = this.first.len().min(into.remaining());
+            into.put_slice(&this.first.split_to(count));
         }
-        let count = self.first.len().min(into.remaining());
-        into.put_slice(&self.first.split_to(count));
+        let cost = this.frames.read(&into.filled()[before..]);
+        for _ in 0..cost.messages {
+            this.pace.message();
+        }
+        this.pace.charge(cost.pieces);
         Poll::Ready(Ok(()))
     }
 }
@@ -362,5 +381,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Replay<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_with_a_byte_each_take_their_time() {
+        let data = |payload: &[u8]| {
+            let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+            let header = [0, length[0], length[1], 0, 0, 0, 0, 0, 1];
+            [&header[..], payload].concat()
+        };
+        for (payload, count, expected) in [(&[0; 1][..], 12_000, 4..6), (&[0; 1024], 12_000, 0..1)]
+        {
+            let bytes = [&PREFACE[..], &data(payload).repeat(count)].concat();
+            let mut io = Replay::new(Bytes::from(bytes), tokio::io::empty());
+            let start = tokio::time::Instant::now();
+            let mut buffer = vec![0; 16 * 1024];
+            while io.read(&mut buffer).await.unwrap() > 0 {}
+            let took = start.elapsed().as_secs();
+            assert!(expected.contains(&took), "{}: {took} s", payload.len());
+        }
     }
 }
