@@ -71,10 +71,15 @@ pub(super) static DOWNWARD_OF_304: Names<7> = Names::new([
 /// Sources: MindTouch/DReAM `DreamHostService`, `dreamutil`, the open DekiWiki `AuthBL` and
 /// `InstanceManager`.
 pub fn never_go_up(name: &str) -> bool {
-    NEVER_UPWARD.contains(&name)
-        || NEVER_UPWARD_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+    // Some servers take a point, a plus or an underscore for the hyphen.
+    let folded = |name: &str| -> String {
+        let kept = name.bytes().filter(u8::is_ascii_alphanumeric);
+        kept.map(char::from).collect()
+    };
+    let name = folded(name);
+    let mut prefixes = NEVER_UPWARD_PREFIXES.iter();
+    NEVER_UPWARD.iter().any(|one| folded(one) == name)
+        || prefixes.any(|prefix| name.starts_with(&folded(prefix)))
 }
 
 /// Whether a header, in lower case, may be added to no list of answers: it hands out or asks for a
@@ -131,7 +136,9 @@ const NEVER_DOWNWARD_PREFIXES: [&str; 4] = [
     "x-countersign-",
 ];
 
-const NEVER_UPWARD: [&str; 48] = [
+const NEVER_UPWARD: [&str; 50] = [
+    "x-auth-token",
+    "x-original-uri",
     "apikey",
     "authorization",
     "authtoken",
@@ -183,7 +190,10 @@ const NEVER_UPWARD: [&str; 48] = [
     "x-user",
 ];
 
-const NEVER_UPWARD_PREFIXES: [&str; 7] = [
+const NEVER_UPWARD_PREFIXES: [&str; 10] = [
+    "ssl-client-",
+    "x-client-cert",
+    "x-ssl-client-",
     "access-control-",
     "proxy-",
     "x-amzn-oidc-",
@@ -220,7 +230,15 @@ mod tests {
         for name in ["x-deki-token", "x-forwarded-host", "cookie", "te"] {
             assert!(never_go_up(name), "{name}");
         }
-        assert!(!never_go_up("x-widget-version"));
+        for name in [
+            "x_deki_token",
+            "x.deki.token",
+            "x-ssl-client-verify",
+            "xforwardedhost",
+        ] {
+            assert!(never_go_up(name), "{name}");
+        }
+        assert!(!never_go_up("x-widget-version") && !never_go_up("x-clients"));
     }
 
     #[test]
