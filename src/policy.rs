@@ -7,6 +7,7 @@ pub mod acts_as;
 pub mod caller;
 pub mod capability;
 pub mod cors;
+pub(crate) mod escape;
 pub mod fault;
 pub mod host;
 pub mod limit;
@@ -85,7 +86,7 @@ pub struct Found {
     pub effective_method: Option<EffectiveMethod>,
     /// Which page may read the answer.
     pub sharing: Sharing,
-    /// The pattern of the capability that covers it.
+    /// The pattern of the capability that covers it, such as `pages/*/contents`.
     pub endpoint: Option<Arc<str>>,
     /// Whether its target could be read, whatever came of it.
     pub is_readable: bool,
@@ -113,8 +114,6 @@ pub struct Admission {
     pub identity: Identity,
     /// What it does.
     pub method: EffectiveMethod,
-    /// The pattern of the capability that covers it, such as `pages/*/contents`.
-    pub endpoint: Arc<str>,
     /// Where in the request's target begins what is sent: the bytes after the mount.
     pub target_from: usize,
     /// Whether its answer holds a credential.
@@ -210,8 +209,7 @@ impl Policy {
         let identity = identify(route, request, found)?;
         let method = EffectiveMethod::find(request, parameters.verb.as_ref())?;
         found.effective_method = Some(method.clone());
-        let (endpoint, mints) = check_capability(route, &method, &target)?;
-        found.endpoint = Some(Arc::clone(&endpoint));
+        let mints = check_capability(route, &method, &target, found)?;
         if matches!(request.body, Body::Length(bytes) if bytes > route.body_bytes_max) {
             return Err(Refusal::BodyTooLarge);
         }
@@ -222,7 +220,6 @@ impl Policy {
             route: Arc::clone(route),
             identity,
             method,
-            endpoint,
             target_from: target.path_start() + route.mount.as_str().len(),
             mints,
         }))
@@ -243,8 +240,7 @@ fn preflight(
     let sharing = std::mem::take(&mut found.sharing);
     let method = EffectiveMethod::of(asked, parameters.verb.as_ref(), None)?;
     found.effective_method = Some(method.clone());
-    let (endpoint, _) = check_capability(route, &method, target)?;
-    found.endpoint = Some(endpoint);
+    check_capability(route, &method, target, found)?;
     found.sharing = sharing;
     Ok(Verdict::Preflight(route.preflights.clone()))
 }
@@ -327,18 +323,23 @@ fn is_for_us(request: &Request<'_>) -> bool {
     request.all("max-forwards").any(is_zero)
 }
 
-/// Whether the route allows the call: the endpoint it is, and whether its answer holds a credential.
+/// Whether the route allows the call; notes the endpoint it is, and says whether its answer holds a
+/// credential.
 fn check_capability(
     route: &Route,
     method: &EffectiveMethod,
     target: &Target<'_>,
-) -> Result<(Arc<str>, bool), Refusal> {
+    found: &mut Found,
+) -> Result<bool, Refusal> {
     let call = target
         .segments()
         .get(route.mount.segments()..)
         .unwrap_or_default();
     match route.allow.judge(&method.effective, call) {
-        Allowed::Yes { endpoint, mints } => Ok((endpoint, mints)),
+        Allowed::Yes { endpoint, mints } => {
+            found.endpoint = Some(endpoint);
+            Ok(mints)
+        }
         Allowed::No => Err(Refusal::CapabilityMissing),
         Allowed::NoItMints => Err(Refusal::MintsCredentials),
     }
@@ -486,10 +487,10 @@ pub(crate) mod tests {
         let Verdict::Forward(admission) = decision.verdict else {
             panic!("{:?}", decision.verdict);
         };
-        assert_eq!(&*admission.endpoint, "pages/*/properties/*");
         assert_eq!(admission.method.on_the_wire(), "PUT");
         assert!(!admission.method.may_repeat() && !admission.mints);
         let found = decision.found;
+        assert_eq!(found.endpoint.as_deref(), Some("pages/*/properties/*"));
         assert_eq!(found.caller.as_deref(), Some("crm"));
         assert_eq!(found.user.unwrap().as_sent(), "=crm-bot");
         assert_eq!(&*found.route.unwrap().name, "crm");

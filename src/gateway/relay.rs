@@ -351,13 +351,16 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
         let now = Instant::now();
         self.exchange.note_answer(now);
         self.clocks.heard(now);
-        let answer = Answer {
-            status: head.status,
-            fields: &head.fields,
-        };
-        rewrite::judge_head(&answer).map_err(Broken::Refused)?;
         self.answer = match Held::new(head.status, &unread[..end], decoder, length) {
-            Some(held) => State::Held(held),
+            Some(held) => {
+                // Before anything of its body is waited for.
+                let answer = Answer {
+                    status: head.status,
+                    fields: &head.fields,
+                };
+                rewrite::judge_head(&answer).map_err(Broken::Refused)?;
+                State::Held(held)
+            }
             None => {
                 self.terms.keeps &= !self.upload.is_cut;
                 self.exchange.begin(self.down, &head, length, &self.terms)?;

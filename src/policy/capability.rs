@@ -299,23 +299,6 @@ impl Allowance {
                 .any(|reading| possible.iter().any(|pattern| pattern.forbids(&reading)))
     }
 
-    /// What it allows in all: for each method, the patterns of paths it may be used on.
-    pub fn by_method(&self) -> impl Iterator<Item = (Method, Vec<&str>)> {
-        METHODS.into_iter().filter_map(|method| {
-            let rules = self
-                .rules
-                .iter()
-                .chain(self.may_mint.then_some(&self.minting).into_iter().flatten());
-            let mut patterns: Vec<&str> = rules
-                .filter(|rule| rule.methods & bit(&method) != 0)
-                .map(|rule| &**rule.pattern.text())
-                .collect();
-            patterns.sort_unstable();
-            patterns.dedup();
-            (!patterns.is_empty()).then_some((method, patterns))
-        })
-    }
-
     /// The methods that some rule names, for a preflight's answer; every one of the API's if a rule
     /// names none.
     pub fn methods(&self) -> Vec<Method> {

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use http::Method;
 
 use super::Refusal;
+use super::escape::decoded;
 use super::names::Names;
 
 /// What the parameters that may pass mean for the gateway.
@@ -107,12 +108,14 @@ const STEERING: [&str; 3] = ["dream.in", "dream.out", "x-dream-"];
 /// `newpassword` and whatever else is called so.
 fn sets_a_password(name: &str) -> bool {
     let name = name.as_bytes();
-    ["password", "passwd", "passphrase", "pwd"]
-        .iter()
-        .any(|word| {
-            let mut pieces = name.windows(word.len());
-            pieces.any(|piece| piece.eq_ignore_ascii_case(word.as_bytes()))
-        })
+    memchr::memchr2_iter(b'p', b'P', name).any(|at| {
+        ["password", "passwd", "passphrase", "pwd"]
+            .iter()
+            .any(|word| {
+                let piece = name.get(at..at + word.len());
+                piece.is_some_and(|piece| piece.eq_ignore_ascii_case(word.as_bytes()))
+            })
+    })
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -127,44 +130,8 @@ fn decode(text: &str) -> Cow<'_, str> {
     if memchr::memchr2(b'+', b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let (step, unit) = match bytes[at] {
-            b'+' => (1, Some(0x20)),
-            b'%' if matches!(bytes.get(at + 1), Some(b'u' | b'U')) => {
-                (6, hexadecimal(bytes.get(at + 2..at + 6)))
-            }
-            b'%' => (3, hexadecimal(bytes.get(at + 1..at + 3))),
-            _ => (1, None),
-        };
-        match unit {
-            // `%uXXXX` is a UTF-16 unit, `%XX` a byte of UTF-8.
-            Some(unit) if step == 6 => {
-                let c = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
-                decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-                at += step;
-            }
-            Some(unit) => {
-                decoded.push(unit.to_le_bytes()[0]);
-                at += step;
-            }
-            None => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
+    let (decoded, _) = decoded(text, |byte| if byte == b'+' { b' ' } else { byte });
     Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
-}
-
-fn hexadecimal(digits: Option<&[u8]>) -> Option<u32> {
-    let digits = digits?;
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 #[cfg(test)]

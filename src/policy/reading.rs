@@ -9,6 +9,8 @@ use std::borrow::Cow;
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
+use super::escape::decoded;
+
 /// How often the canonical view is decoded again. Titles and names come encoded once more; who
 /// encodes more often than this only looks for a reader that decodes more often.
 pub(super) const DECODINGS_MAX: usize = 8;
@@ -39,8 +41,9 @@ pub(super) fn hidden_in(segment: &str) -> Hidden {
         if text.chars().any(char::is_control) {
             return Hidden::Control;
         }
-        let mut pieces = text.split(SLASHES).map(fold);
-        if pieces.any(|piece| piece.split(SLASHES).any(is_dots)) {
+        // Only a dot, or what folding may make one of, makes a dot segment.
+        let may_have_dots = text.contains('.') || !text.is_ascii();
+        if may_have_dots && fold(&text).split(SLASHES).any(is_dots) {
             return Hidden::Dots;
         }
         match decoded_again(&text) {
@@ -118,42 +121,9 @@ fn fold(text: &str) -> String {
 /// The text with its escapes decoded, `None` if it has none. What is no escape stays, and what is no
 /// character goes.
 fn decoded_again(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    let mut has_changed = false;
-    while let Some(&byte) = bytes.get(at) {
-        let rest = &bytes[at + 1..];
-        let unit = match (byte, rest) {
-            (b'%', [b'u' | b'U', digits @ ..]) => hexadecimal(digits, 4).map(|unit| (6, unit)),
-            (b'%', digits) => hexadecimal(digits, 2).map(|unit| (3, unit)),
-            _ => None,
-        };
-        match unit {
-            Some((6, unit)) => {
-                let c = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
-                decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-                at += 6;
-            }
-            Some((length, unit)) => {
-                decoded.push(unit.to_le_bytes()[0]);
-                at += length;
-            }
-            None => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-        has_changed |= unit.is_some();
-    }
-    has_changed.then(|| lenient_utf8(&decoded))
-}
-
-fn hexadecimal(digits: &[u8], count: usize) -> Option<u32> {
-    let digits = digits.get(..count)?;
-    digits.iter().try_fold(0, |number, digit| {
-        Some(number << 4 | char::from(*digit).to_digit(16)?)
-    })
+    let (decoded, has_changed) = decoded(text, |byte| byte);
+    has_changed
+        .then(|| String::from_utf8(decoded).unwrap_or_else(|error| lenient_utf8(error.as_bytes())))
 }
 
 /// Reads UTF-8 as decoders do that do not check for the shortest form (RFC 3629 section 10 tells of
@@ -168,6 +138,9 @@ fn lenient_utf8(bytes: &[u8]) -> String {
             0xc0..=0xdf => (u32::from(first & 0x1f), 1),
             0xe0..=0xef => (u32::from(first & 0x0f), 2),
             0xf0..=0xf7 => (u32::from(first & 0x07), 3),
+            // As UTF-8 once was (RFC 2279).
+            0xf8..=0xfb => (u32::from(first & 0x03), 4),
+            0xfc..=0xfd => (u32::from(first & 0x01), 5),
             _ => continue,
         };
         let tail = bytes.get(at..at + following).unwrap_or_default();
@@ -238,6 +211,7 @@ mod tests {
             "a%c0%af..%c0%af",
             "%c0%ae%c0%ae",
             "%e0%80%ae.",
+            "%f8%80%80%80%ae%fc%80%80%80%80%ae",
             "a\u{ff0f}..\u{ff0f}b",
             ".%e2%80%8b.",
         ] {
@@ -302,6 +276,9 @@ mod tests {
         check("users;a/authenticate.;b", "users/authenticate");
         check("users/%u0061uthenticate", "users/authenticate");
         check("users/%c1%a1uthenticate", "users/authenticate");
+        check("users/%e0%81%a1uthenticate", "users/authenticate");
+        check("users/%f8%80%80%81%a1uthenticate", "users/authenticate");
+        check("users/%fc%80%80%80%81%a1uthenticate", "users/authenticate");
         check("site%255Cservices", "site/services");
         check("license%23/usage", "license");
         check("license%23/usage", "license/usage");

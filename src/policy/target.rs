@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 
 use super::Refusal;
+use super::escape::escape;
 use super::fault::TargetFault;
 use super::reading::{Hidden, hidden_in};
 
@@ -108,7 +109,7 @@ fn origin_form<'a>(text: &'a str, host: &str) -> Result<&'a str, TargetFault> {
 }
 
 fn canonical_segments(path: &str) -> Result<Vec<Cow<'_, str>>, TargetFault> {
-    if path.bytes().any(is_of_no_path) {
+    if has_odd_characters(path) {
         return Err(TargetFault::Character);
     }
     let inner = path.strip_prefix('/').ok_or(TargetFault::Form)?;
@@ -134,18 +135,15 @@ fn canonical_segments(path: &str) -> Result<Vec<Cow<'_, str>>, TargetFault> {
     Ok(segments)
 }
 
-/// Visible characters that stand in no path (RFC 3986 section 3.3), but for the backslash.
-fn is_of_no_path(byte: u8) -> bool {
-    const NONE: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut index = 0;
-        while index < b"\"<>[]^`{|}".len() {
-            table[b"\"<>[]^`{|}"[index] as usize] = true;
-            index += 1;
-        }
-        table
-    };
-    NONE[usize::from(byte)]
+/// Whether a path holds visible characters that stand in none (RFC 3986 section 3.3), but for the
+/// backslash. To the end even where it could stop: so it looks at many bytes at once.
+fn has_odd_characters(path: &str) -> bool {
+    path.bytes().fold(false, |odd, byte| {
+        odd | matches!(
+            byte,
+            b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}'
+        )
+    })
 }
 
 fn canonical_segment(segment: &str) -> Result<Cow<'_, str>, TargetFault> {
@@ -178,20 +176,15 @@ fn canonical_segment(segment: &str) -> Result<Cow<'_, str>, TargetFault> {
 /// Strict percent-decoding: two hexadecimal digits after every `%`, UTF-8 in the end.
 fn decoded_once(segment: &str) -> Result<String, TargetFault> {
     let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || {
-            let digit = (rest.next()? as char).to_digit(16)?;
-            u8::try_from(digit).ok()
+    let mut rest = segment.as_bytes();
+    while let Some(byte) = rest.first() {
+        let (byte, length) = match escape(rest) {
+            Some((byte, 3)) => (byte.to_le_bytes()[0], 3),
+            None if *byte != b'%' => (*byte, 1),
+            _ => return Err(TargetFault::Escape),
         };
-        let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(TargetFault::Escape);
-        };
-        bytes.push(high << 4 | low);
+        bytes.push(byte);
+        rest = &rest[length..];
     }
     String::from_utf8(bytes).map_err(|_| TargetFault::Encoding)
 }

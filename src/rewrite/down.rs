@@ -7,6 +7,7 @@ use super::refused_token::refuses_token;
 use super::sharing::share;
 use super::{Edits, Keep, Nominated, REQUEST_ID_HEADER, Value, location, names};
 use crate::policy::cors::Sharing;
+use crate::policy::escape::escape;
 use crate::policy::request::{Field, all};
 use crate::policy::site::Site;
 use crate::policy::{Admission, Refusal};
@@ -198,7 +199,10 @@ fn without_escapes(value: &[u8]) -> Option<Vec<u8>> {
     let mut rest = &value[first..];
     while let Some(byte) = rest.first() {
         let (letter, length) = match byte {
-            b'%' => escaped(rest).unwrap_or((b'%', 1)),
+            // A letter beyond is part of no name that is looked for.
+            b'%' => escape(rest).map_or((b'%', 1), |(letter, length)| {
+                (u8::try_from(letter).unwrap_or(b'?'), length)
+            }),
             b'\\' if rest.len() > 1 => (rest[1], 2),
             other => (*other, 1),
         };
@@ -206,22 +210,6 @@ fn without_escapes(value: &[u8]) -> Option<Vec<u8>> {
         rest = &rest[length..];
     }
     (plain.len() < value.len()).then_some(plain)
-}
-
-/// The byte that an escape at the beginning stands for, and how long it is.
-fn escaped(text: &[u8]) -> Option<(u8, usize)> {
-    let (digits, length) = match text {
-        [b'%', b'u' | b'U', digits @ ..] => (digits.get(..4)?, 6),
-        [b'%', digits @ ..] => (digits.get(..2)?, 3),
-        _ => return None,
-    };
-    let digits = std::str::from_utf8(digits).ok()?;
-    let is_hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let number = u32::from_str_radix(digits, 16)
-        .ok()
-        .filter(|_| is_hexadecimal)?;
-    // A letter beyond is part of no name that is looked for.
-    Some((u8::try_from(number).unwrap_or(b'?'), length))
 }
 
 /// Whether a value sets or passes on the cookie of a session, or a token in a parameter.
@@ -273,7 +261,6 @@ mod tests {
             route: Arc::new(route),
             identity: Identity::Page,
             method: EffectiveMethod::of(b"GET", None, None).unwrap(),
-            endpoint: "pages/*".into(),
             target_from: 0,
             mints: false,
         }

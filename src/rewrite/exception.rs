@@ -29,9 +29,7 @@ const HEADING_BYTES: usize = 2048;
 
 /// Whether a text, in any form an error may have, holds a stack trace.
 pub fn holds_trace(text: &[u8]) -> bool {
-    // Without NUL and byte order marks, UTF-16 and UTF-32 read as ASCII does.
-    let is_letter = |byte: &u8| !matches!(byte, 0 | 0xfe | 0xff);
-    let mut view: Vec<u8> = text.iter().copied().filter(is_letter).collect();
+    let mut view = without_marks(text);
     for _ in 0..=ESCAPINGS_MAX {
         if shows_trace(&view) || shows_trace(&without_tags(&view)) {
             return true;
@@ -43,6 +41,12 @@ pub fn holds_trace(text: &[u8]) -> bool {
         view = plainer;
     }
     false
+}
+
+/// A text without NUL and the bytes of byte order marks: so UTF-16 and UTF-32 read as ASCII does.
+pub(super) fn without_marks(text: &[u8]) -> Vec<u8> {
+    let is_letter = |byte: &u8| !matches!(byte, 0 | 0xfe | 0xff | 0xef | 0xbb | 0xbf);
+    text.iter().copied().filter(is_letter).collect()
 }
 
 fn shows_trace(text: &[u8]) -> bool {

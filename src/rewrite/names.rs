@@ -71,25 +71,28 @@ pub(super) static DOWNWARD_OF_304: Names<7> = Names::new([
 /// Sources: MindTouch/DReAM `DreamHostService`, `dreamutil`, the open DekiWiki `AuthBL` and
 /// `InstanceManager`.
 pub fn never_go_up(name: &str) -> bool {
-    // Some servers take a point, a plus or an underscore for the hyphen.
-    let folded = |name: &str| -> String {
-        let kept = name.bytes().filter(u8::is_ascii_alphanumeric);
-        kept.map(char::from).collect()
-    };
-    let name = folded(name);
-    let mut prefixes = NEVER_UPWARD_PREFIXES.iter();
-    NEVER_UPWARD.iter().any(|one| folded(one) == name)
-        || prefixes.any(|prefix| name.starts_with(&folded(prefix)))
+    is_among(name, &NEVER_UPWARD, &NEVER_UPWARD_PREFIXES)
 }
 
 /// Whether a header, in lower case, may be added to no list of answers: it hands out or asks for a
 /// credential, belongs to one connection or to the message's framing, speaks for the gateway's own
 /// address to browsers, or is ours to set.
 pub fn never_go_down(name: &str) -> bool {
-    NEVER_DOWNWARD.contains(&name)
-        || NEVER_DOWNWARD_PREFIXES
+    is_among(name, &NEVER_DOWNWARD, &NEVER_DOWNWARD_PREFIXES)
+}
+
+/// Whether a name is on a list, or begins as one: letters and digits alone are compared, since some
+/// servers take a point, a plus or an underscore for the hyphen.
+fn is_among(name: &str, names: &[&str], prefixes: &[&str]) -> bool {
+    let folded = |name: &str| -> String {
+        let kept = name.bytes().filter(u8::is_ascii_alphanumeric);
+        kept.map(char::from).collect()
+    };
+    let name = folded(name);
+    names.iter().any(|one| folded(one) == name)
+        || prefixes
             .iter()
-            .any(|prefix| name.starts_with(prefix))
+            .any(|prefix| name.starts_with(&folded(prefix)))
 }
 
 const NEVER_DOWNWARD: [&str; 34] = [

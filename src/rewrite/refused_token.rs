@@ -7,6 +7,8 @@
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
+use super::exception::{unescaped, without_marks};
+
 /// The name of the error (LibreTexts/Libretext issue 153).
 const RESOURCE: &str = "System.API.Error.developer-token-validation-failed";
 
@@ -18,9 +20,7 @@ const DEPTH_MAX: usize = 2;
 
 /// Whether an error document, in XML, JSON or serialized PHP, says that the token was refused.
 pub(super) fn refuses_token(document: &[u8]) -> bool {
-    // Without NUL and byte order marks, UTF-16 reads as ASCII does.
-    let is_letter = |byte: &u8| !matches!(byte, 0 | 0xfe | 0xff | 0xef | 0xbb | 0xbf);
-    let document: Vec<u8> = document.iter().copied().filter(is_letter).collect();
+    let document = without_marks(document);
     let document = document.trim_ascii();
     match document.first() {
         Some(b'<') => in_xml(&String::from_utf8_lossy(document)),
@@ -85,12 +85,7 @@ fn in_json(document: &[u8]) -> bool {
                 let rest = document.get(at..).unwrap_or_default();
                 if rest.trim_ascii_start().starts_with(b":") {
                     key = string;
-                } else if depth <= DEPTH_MAX
-                    && says(
-                        &super::exception::unescaped(key),
-                        &super::exception::unescaped(string),
-                    )
-                {
+                } else if depth <= DEPTH_MAX && says(&unescaped(key), &unescaped(string)) {
                     return true;
                 } else {
                     key = b"";

@@ -87,7 +87,7 @@ fn ready(shared: &Shared) -> Response<Full<Bytes>> {
             let resolved = watched.addresses.pick(0).is_some();
             let is_usable = resolved && watched.breaker.is_usable(now);
             usable |= is_usable;
-            let cause = watched.breaker.is_open();
+            let cause = watched.breaker.open_cause();
             let site = json!({
                 "usable": is_usable,
                 "resolved": resolved,

@@ -259,7 +259,7 @@ impl Breaker {
     }
 
     /// Why the site is left alone, if it is.
-    pub fn is_open(&self) -> Option<&'static str> {
+    pub fn open_cause(&self) -> Option<&'static str> {
         self.lock().open.map(|open| open.cause)
     }
 
@@ -478,13 +478,13 @@ mod tests {
         breaker.probe_is_due().await;
         breaker.probed(None, 0, Instant::now());
         assert!(
-            breaker.is_open().is_some(),
+            breaker.open_cause().is_some(),
             "what tells nothing closes nothing"
         );
         breaker.probe_is_due().await;
         breaker.probed(Some(Ok(())), 0, Instant::now());
         assert_eq!(breaker.admit(Instant::now()), Ok(()));
-        assert_eq!(breaker.is_open(), None);
+        assert_eq!(breaker.open_cause(), None);
         assert!(Instant::now() - opened > 100 * SECOND);
         let more = tokio::time::timeout(100 * SECOND, breaker.probe_is_due());
         assert!(more.await.is_err(), "and then nobody asks any more");

@@ -32,13 +32,8 @@ impl Catalogue {
         self.0.iter().find(|capability| capability.name == name)
     }
 
-    pub(super) fn names(&self) -> String {
-        let names: Vec<&str> = self
-            .0
-            .iter()
-            .map(|capability| capability.name.as_str())
-            .collect();
-        names.join(", ")
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|capability| capability.name.as_str())
     }
 
     /// The rules of what hands out credentials.

@@ -189,8 +189,7 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
         let capability = catalogue.find(name);
         match capability {
             None => {
-                let known = catalogue.names();
-                let cure = cure(name, known.split(", "), "capabilities");
+                let cure = cure(name, catalogue.names(), "capabilities");
                 at.problem(format!("there is no such capability; {cure}"));
             }
             Some(_) if name == MINTING => {

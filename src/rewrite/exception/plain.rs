@@ -2,10 +2,7 @@
 
 use memchr::{memchr, memchr2};
 
-use super::window;
-
-/// Longest tag.
-const TAG_BYTES_MAX: usize = 1024;
+use super::{TAG_BYTES_MAX, window};
 
 /// Elements that stand within a line, and so within a name.
 const WITHIN_LINES: [&str; 14] = [
