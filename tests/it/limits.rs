@@ -114,10 +114,8 @@ async fn requests_a_second_of_each_origin() {
     );
 }
 
-#[tokio::test]
-async fn connections_of_one_address_and_in_total() {
-    let text = format!("{ROUTES}\nlimits: {{ connections_per_address: 3 }}\n");
-    let rig = Rig::with(&text, |_| Reply::ok()).await;
+/// Three connections that were answered, and one more that has asked.
+async fn three_and_a_fourth(rig: &Rig) -> (Vec<Wire>, Wire) {
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut wire = rig.gateway.connect().await;
@@ -127,6 +125,14 @@ async fn connections_of_one_address_and_in_total() {
     }
     let mut fourth = rig.gateway.connect().await;
     fourth.write(get(TARGET, "")).await;
+    (held, fourth)
+}
+
+#[tokio::test]
+async fn connections_of_one_address_and_in_total() {
+    let text = format!("{ROUTES}\nlimits: {{ connections_per_address: 3 }}\n");
+    let rig = Rig::with(&text, |_| Reply::ok()).await;
+    let (mut held, mut fourth) = three_and_a_fourth(&rig).await;
     assert!(
         fourth.is_closed().await,
         "closed at once, without costing a request"
@@ -352,15 +358,7 @@ async fn who_holds_a_key_is_never_charged() {
 async fn connections_of_one_address_are_a_fraction() {
     let text = format!("{ROUTES}\nlimits: {{ connections: 60 }}\n");
     let rig = Rig::with(&text, |_| Reply::ok()).await;
-    let mut held = Vec::new();
-    for _ in 0..3 {
-        let mut wire = rig.gateway.connect().await;
-        wire.write(get(TARGET, "")).await;
-        assert_eq!(wire.answer().await.status, 200);
-        held.push(wire);
-    }
-    let mut fourth = rig.gateway.connect().await;
-    fourth.write(get(TARGET, "")).await;
+    let (_held, mut fourth) = three_and_a_fourth(&rig).await;
     assert!(fourth.is_closed().await, "one in twenty");
     let mut wire = from_elsewhere(&rig).await;
     wire.write(get(TARGET, "")).await;
