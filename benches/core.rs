@@ -3,14 +3,15 @@
 //! `cargo bench --bench core`; compare medians of one run with each other, not with another machine's.
 
 use std::hint::black_box;
-use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use countersign::config::reference::Sources;
 use countersign::config::{self, Loaded};
 use countersign::policy::caller::KeyDigest;
 use countersign::policy::cors::Sharing;
-use countersign::policy::request::{Body, Field, Request, Version};
+use countersign::policy::peer::Peer;
+use countersign::policy::request::{Field, Request};
 use countersign::policy::{Admission, Verdict};
 use countersign::rewrite::{self, Answer};
 use countersign::signing::{Dialect, Epoch, Secret, Signer, User, UserEncoding};
@@ -83,17 +84,16 @@ fn field(name: &'static str, value: &'static str) -> Field<'static> {
     }
 }
 
+static PEER: LazyLock<Peer> = LazyLock::new(|| Peer::plain([192, 0, 2, 7].into()));
+
 fn request<'a>(target: &'a str, fields: &'a [Field<'a>]) -> Request<'a> {
-    Request {
-        method: b"GET",
-        target: target.as_bytes(),
-        authority: None,
+    Request::new(
+        &PEER,
+        b"GET",
+        target.as_bytes(),
         fields,
-        version: Version::Http11,
-        body: Body::None,
-        peer: IpAddr::from([192, 0, 2, 7]),
-        at: Epoch::from_unix(1_800_000_000),
-    }
+        Epoch::from_unix(1_800_000_000),
+    )
 }
 
 /// What a caller in an ordinary language sends.

@@ -15,6 +15,7 @@ pub mod method;
 pub(crate) mod names;
 pub mod origin;
 pub mod parameter;
+pub mod peer;
 mod reading;
 pub mod refusal;
 pub mod request;

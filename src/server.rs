@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::config::Settings;
 use crate::gateway::Gateway;
 use crate::policy::Policy;
+use crate::policy::peer::Peer;
 use crate::telemetry::{Detail, Telemetry};
 use crate::upstream::Network;
 use crate::watch::generation::{Generation, Live};
@@ -281,7 +282,8 @@ impl Accept {
         // on a socket that is connected.
         drop(stream.set_nodelay(true));
         let gateway = Arc::clone(&self.gateway);
-        let caller = H1::new(stream, peer.ip());
+        let peer = Peer::plain(peer.ip());
+        let caller = H1::new(stream, Arc::new(peer));
         if self.h2c {
             let phase = self.phase.clone();
             connections.spawn(either(gateway, caller, phase, permit));
@@ -301,7 +303,7 @@ async fn either(
     phase: watch::Receiver<Phase>,
     permit: Permit,
 ) {
-    let peer = caller.peer_address();
+    let peer = caller.shared_peer();
     if speaks_h2(&gateway, caller.preface()).await {
         let (first, stream) = caller.into_connection().into_parts();
         let io = Replay::new(Bytes::from(first), stream);
@@ -341,7 +343,7 @@ async fn speaks_h2(gateway: &Gateway, connection: &mut Connection<TcpStream>) ->
 async fn multiplex(
     gateway: Arc<Gateway>,
     io: Replay<TcpStream>,
-    peer: std::net::IpAddr,
+    peer: Arc<Peer>,
     mut phase: watch::Receiver<Phase>,
 ) {
     let limits = *gateway.slots.limits();
@@ -355,7 +357,7 @@ async fn multiplex(
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let mut stream = H2::new(request, respond, peer);
+                    let mut stream = H2::new(request, respond, Arc::clone(&peer));
                     let gateway = Arc::clone(&gateway);
                     streams.spawn(async move { gateway.exchange(&mut stream).await });
                 }

@@ -12,12 +12,12 @@ mod pace;
 pub mod slots;
 
 use std::io;
-use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use self::clock::Alarm;
 use self::connection::Torn;
 use self::head::HeadFault;
+use crate::policy::peer::Peer;
 use crate::policy::request::{Field, Request};
 use crate::rewrite::{Edits, write_number};
 
@@ -77,8 +77,8 @@ pub(crate) trait Downstream: Send {
     /// Bytes the caller has taken so far.
     fn taken(&self) -> u64;
 
-    /// Where the request came from.
-    fn peer(&self) -> IpAddr;
+    /// Who sent the request.
+    fn peer(&self) -> &Peer;
 
     /// The timer.
     fn alarm(&mut self) -> &mut Alarm;

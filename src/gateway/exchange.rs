@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Gateway;
 use super::probe::tell_operator;
 use super::relay::{Broken, Terms};
+use crate::policy::peer::Peer;
 use crate::policy::request::Request;
 use crate::policy::{Admission, Found, Refusal};
 use crate::rewrite::{self, Answer, Wants};
@@ -29,7 +30,8 @@ pub(super) struct Exchange<'g> {
     /// The generation in force when the request came.
     pub(super) generation: Arc<Generation>,
     pub(super) id: RequestId,
-    pub(super) peer: IpAddr,
+    /// From where it comes: the other end, until the request's head says better.
+    pub(super) client: IpAddr,
     started: Instant,
     method: &'static str,
     typed: Typed,
@@ -77,12 +79,12 @@ pub(super) struct Admitted {
 
 impl<'g> Exchange<'g> {
     /// A request whose head has just been read.
-    pub(super) fn new(gateway: &'g Gateway, peer: IpAddr) -> Self {
+    pub(super) fn new(gateway: &'g Gateway, peer: &Peer) -> Self {
         Self {
             gateway,
             generation: gateway.live.pin(),
             id: gateway.ids.next(),
-            peer,
+            client: peer.address,
             started: Instant::now(),
             method: "",
             typed: Typed::default(),
@@ -105,6 +107,7 @@ impl<'g> Exchange<'g> {
 
     /// Notes what the record needs of a request, before its bytes are gone.
     pub(super) fn note(&mut self, request: &Request<'_>) {
+        self.client = request.client;
         self.wants = Wants::of(request);
         self.method = recorded_method(request.method);
         self.typed = Typed::of(request, self.gateway.telemetry.detail());
@@ -208,7 +211,7 @@ impl Drop for Exchange<'_> {
                 .as_ref()
                 .and_then(|route| Some(route.host.as_ref()?.as_str())),
             caller_request_id: typed.request_id.as_deref(),
-            client: Some(&rewrite::address_text(self.peer)),
+            client: Some(&rewrite::address_text(self.client)),
             method: self.method,
             effective_method: found
                 .effective_method

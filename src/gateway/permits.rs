@@ -25,7 +25,7 @@ impl Gateway {
             return (refusal, None);
         }
         let budgets = &generation.budgets;
-        match budgets.charge_unidentified(exchange.peer, exchange.started()) {
+        match budgets.charge_unidentified(exchange.client, exchange.started()) {
             Ok(()) => (refusal, None),
             Err(exhausted) => (exhausted.refusal, Some(exhausted.retry_after)),
         }
@@ -44,7 +44,7 @@ impl Gateway {
         let permits = match &exchange.found.caller {
             None => budgets.of_page(
                 &OfPage {
-                    address: exchange.peer,
+                    address: exchange.client,
                     route: &admission.route.name,
                     origin: origin.map(str::as_bytes),
                     is_upload: body != Body::None,

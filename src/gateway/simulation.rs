@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Gateway;
 use crate::config::{self, reference::Sources};
 use crate::policy::caller::KeyDigest;
+use crate::policy::peer::Peer;
 use crate::policy::site::Site;
 use crate::upstream::{Dial, Duplex, Failure};
 use crate::watch::generation::{Generation, Live};
@@ -568,7 +569,7 @@ async fn simulate(mut die: Die<'_>) -> (usize, usize) {
     let mut tasks: Vec<_> = callers
         .iter()
         .map(|caller| {
-            let peer = std::net::IpAddr::from([127, 0, 0, 1]);
+            let peer = Arc::new(Peer::plain([127, 0, 0, 1].into()));
             Some(Box::pin(
                 gateway.serve(H1::new(End(caller.wire.clone()), peer)),
             ))

@@ -4,6 +4,8 @@
 //! caller costs what ten thousand cost. Nobody can make digests that are nearly right, and the one
 //! that is found is compared in constant time, so timing tells nothing of a key.
 
+pub mod certificate;
+
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use super::Refusal;
 use super::fault::MessageFault;
 use super::host::Authority;
 use super::names::Names;
+use super::peer::Peer;
 use crate::signing::Epoch;
 
 /// Most header fields of a request.
@@ -80,7 +81,9 @@ pub struct Request<'a> {
     /// What follows.
     pub body: Body,
     /// Who sent it.
-    pub peer: IpAddr,
+    pub peer: &'a Peer,
+    /// Where it comes from, as far as [`Peer::client`] could tell.
+    pub client: IpAddr,
     /// When it came.
     pub at: Epoch,
 }
@@ -102,6 +105,27 @@ impl fmt::Debug for Request<'_> {
 pub struct Repeated;
 
 impl<'a> Request<'a> {
+    /// A request on HTTP/1.1, without a body.
+    pub fn new(
+        peer: &'a Peer,
+        method: &'a [u8],
+        target: &'a [u8],
+        fields: &'a [Field<'a>],
+        at: Epoch,
+    ) -> Self {
+        Self {
+            method,
+            target,
+            authority: None,
+            fields,
+            version: Version::Http11,
+            body: Body::None,
+            peer,
+            client: peer.client(fields),
+            at,
+        }
+    }
+
     /// The values of every field of this name, given in lower case.
     pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         all(self.fields, name)
@@ -246,7 +270,12 @@ fn is_name(sent: &[u8], name: &str) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+
+    /// Who sends the requests of tests.
+    pub(crate) static PEER: LazyLock<Peer> = LazyLock::new(|| Peer::plain([192, 0, 2, 7].into()));
 
     /// The fields of a request in a test.
     pub(crate) fn fields<'a>(lines: &[(&'a str, &'a str)]) -> Vec<Field<'a>> {
@@ -263,16 +292,13 @@ pub(crate) mod tests {
         target: &'a str,
         fields: &'a [Field<'a>],
     ) -> Request<'a> {
-        Request {
-            method: method.as_bytes(),
-            target: target.as_bytes(),
-            authority: None,
+        Request::new(
+            &PEER,
+            method.as_bytes(),
+            target.as_bytes(),
             fields,
-            version: Version::Http11,
-            body: Body::None,
-            peer: IpAddr::from([192, 0, 2, 7]),
-            at: Epoch::from_unix(1_800_000_000),
-        }
+            Epoch::from_unix(1_800_000_000),
+        )
     }
 
     fn bad(fault: MessageFault) -> Result<(), Refusal> {

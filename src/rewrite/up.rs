@@ -32,7 +32,7 @@ pub fn up<'a>(request: &Request<'a>, admission: &'a Admission, request_id: &'a s
     let mut set = Vec::with_capacity(4);
     set.push(("Host", Value::Bytes(route.site.authority.as_bytes())));
     if route.site.forwards_address {
-        let address = Value::Text(address_text(request.peer));
+        let address = Value::Text(address_text(request.client));
         set.push(("X-Forwarded-For", address));
     }
     set.push((REQUEST_ID_HEADER, Value::Bytes(request_id.as_bytes())));
@@ -299,7 +299,7 @@ mod tests {
     fn the_address_is_canonical_and_can_be_left_out() {
         let fields = fields(&[("host", "gw.example"), ("x-api-key", API_KEY)]);
         let mut request = request("GET", CONTENTS, &fields);
-        request.peer = "::ffff:192.0.2.9".parse().unwrap();
+        request.client = "::ffff:192.0.2.9".parse().unwrap();
         let mut admission = admitted(&request);
         let seen = lines(&fields, &up(&request, &admission, "00ff").edits);
         assert_eq!(seen[1], "X-Forwarded-For: 192.0.2.9");

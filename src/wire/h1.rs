@@ -1,7 +1,7 @@
 //! A caller on HTTP/1.1 or HTTP/1.0: heads in, answers out, one exchange after the other.
 
 use std::io;
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::head::{Finder, HeadFault, RequestHead};
 use super::{Announced, Departure, Downstream, Outgoing};
 use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
+use crate::policy::peer::Peer;
 use crate::policy::request::{Body, Request, Version};
 use crate::rewrite::write_number;
 
@@ -33,7 +34,7 @@ const DRAINED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub(crate) struct H1<S> {
     connection: Connection<S>,
     alarm: Alarm,
-    peer: IpAddr,
+    peer: Arc<Peer>,
     finder: Finder,
     /// Where the present request's head begins and ends in what is unread.
     head: Option<(usize, usize)>,
@@ -88,7 +89,7 @@ pub(crate) enum Next {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
     /// A connection that has just been accepted.
-    pub(crate) fn new(io: S, peer: IpAddr) -> Self {
+    pub(crate) fn new(io: S, peer: Arc<Peer>) -> Self {
         Self {
             connection: Connection::new(io),
             alarm: Alarm::default(),
@@ -102,9 +103,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
         }
     }
 
-    /// Where it comes from.
-    pub(crate) fn peer_address(&self) -> IpAddr {
-        self.peer
+    /// Who is at the other end.
+    pub(crate) fn shared_peer(&self) -> Arc<Peer> {
+        Arc::clone(&self.peer)
     }
 
     /// The bytes a connection begins with, looked at before it is known to speak this protocol.
@@ -274,7 +275,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
             fields: &head.fields,
             version: head.version,
             body,
-            peer: self.peer,
+            peer: &self.peer,
+            client: self.peer.client(&head.fields),
             at: clock::now(),
         };
         let is_11 = head.version == Version::Http11;
@@ -426,8 +428,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
         self.connection.taken()
     }
 
-    fn peer(&self) -> IpAddr {
-        self.peer
+    fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     fn alarm(&mut self) -> &mut Alarm {

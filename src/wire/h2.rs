@@ -6,8 +6,8 @@
 //! (docs/decisions/004-one-strict-relay.md).
 
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -23,6 +23,7 @@ use super::framing::{self, Misframed};
 use super::head::HeadFault;
 use super::pace::Pace;
 use super::{Announced, Departure, Downstream, Outgoing};
+use crate::policy::peer::Peer;
 use crate::policy::request::{Body, Field, Request, Version};
 
 /// What HTTP/2 by prior knowledge begins with (RFC 9113 section 3.4).
@@ -45,7 +46,7 @@ pub(crate) fn options() -> h2::server::Builder {
 /// One stream of a caller.
 #[derive(Debug)]
 pub(crate) struct H2 {
-    peer: IpAddr,
+    peer: Arc<Peer>,
     alarm: Alarm,
     head: http::request::Parts,
     body: RecvStream,
@@ -69,7 +70,7 @@ impl H2 {
     pub(crate) fn new(
         request: http::Request<RecvStream>,
         respond: SendResponse<Bytes>,
-        peer: IpAddr,
+        peer: Arc<Peer>,
     ) -> Self {
         let (head, body) = request.into_parts();
         Self {
@@ -155,7 +156,8 @@ impl Downstream for H2 {
             fields: &fields,
             version: Version::Http2,
             body,
-            peer: self.peer,
+            peer: &self.peer,
+            client: self.peer.client(&fields),
             at: clock::now(),
         };
         self.expects &= body != Body::None;
@@ -295,8 +297,8 @@ impl Downstream for H2 {
         self.taken
     }
 
-    fn peer(&self) -> IpAddr {
-        self.peer
+    fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     fn alarm(&mut self) -> &mut Alarm {

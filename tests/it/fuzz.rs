@@ -5,14 +5,14 @@
 //! thousand inputs made at random; `cargo install cargo-bolero && cargo bolero test fuzz::target
 //! --test it` runs it for as long as you like. What a run finds is kept as a new seed.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use countersign::config::reference::Sources;
 use countersign::policy::cors::Sharing;
 use countersign::policy::origin::{OriginPattern, Origins, Presented};
-use countersign::policy::request::{Body, Field, Request, Version};
+use countersign::policy::peer::Peer;
+use countersign::policy::request::{Field, Request, Version};
 use countersign::policy::target::Target;
 use countersign::policy::{Admission, Verdict};
 use countersign::rewrite::{self, Answer, Wants};
@@ -28,17 +28,11 @@ static POLICY: LazyLock<countersign::policy::Policy> = LazyLock::new(|| {
         .policy
 });
 
+static PEER: LazyLock<Peer> = LazyLock::new(|| Peer::plain([192, 0, 2, 7].into()));
+
 fn request<'a>(method: &'a [u8], target: &'a [u8], fields: &'a [Field<'a>]) -> Request<'a> {
-    Request {
-        method,
-        target,
-        authority: None,
-        fields,
-        version: Version::Http11,
-        body: Body::None,
-        peer: IpAddr::from([192, 0, 2, 7]),
-        at: Epoch::from_unix(1_800_000_000),
-    }
+    let at = Epoch::from_unix(1_800_000_000);
+    Request::new(&PEER, method, target, fields, at)
 }
 
 fn is_allowed(origins: &Origins, origin: &[u8]) -> bool {

@@ -3,7 +3,8 @@
 
 use std::sync::LazyLock;
 
-use countersign::policy::request::{Body, Field, Request, Version};
+use countersign::policy::peer::Peer;
+use countersign::policy::request::{Field, Request};
 use countersign::policy::{Policy, Verdict};
 use countersign::signing::Epoch;
 use proptest::prelude::*;
@@ -129,16 +130,14 @@ fn decide(mount: &str, method: &str, path: &str) -> Verdict {
         name: name.as_bytes(),
         value: value.as_bytes(),
     });
-    let request = Request {
-        method: method.as_bytes(),
-        target: target.as_bytes(),
-        authority: None,
-        fields: &fields,
-        version: Version::Http11,
-        body: Body::None,
-        peer: [192, 0, 2, 7].into(),
-        at: Epoch::from_unix(1_800_000_000),
-    };
+    let peer = Peer::plain([192, 0, 2, 7].into());
+    let request = Request::new(
+        &peer,
+        method.as_bytes(),
+        target.as_bytes(),
+        &fields,
+        Epoch::from_unix(1_800_000_000),
+    );
     POLICY.decide(&request).verdict
 }
 
