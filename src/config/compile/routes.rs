@@ -202,11 +202,12 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
     });
     let rules = chosen
         .iter()
+        .filter(|capability| capability.name != MINTING)
         .flat_map(|capability| capability.rules.iter().cloned())
         .collect();
     Some(Allowance::new(
         rules,
-        catalogue.minting().to_vec(),
+        Arc::clone(catalogue.minting()),
         may_mint,
     ))
 }
