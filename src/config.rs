@@ -17,6 +17,7 @@ use self::file::Opened;
 use self::problem::{Findings, Problem};
 use self::reference::{References, Sources};
 use self::tree::Node;
+pub(crate) use self::words::cure;
 use self::yaml::{FILE_BYTES_MAX, Mistake};
 pub use crate::config::compile::SiteTokens;
 pub(crate) use crate::config::compile::capabilities::{NamedCapability, built_in as capabilities};

@@ -27,13 +27,15 @@ impl Capabilities {
     pub(super) fn run(self, out: &mut dyn Write) -> std::io::Result<Outcome> {
         let mut all = config::capabilities();
         if let Some(name) = &self.name {
-            all.retain(|capability| capability.name == *name);
-            if all.is_empty() {
-                complain(
-                    "there is no built-in capability of this name; countersign capabilities lists them",
-                );
+            let Some(found) = all.iter().position(|one| one.name == *name) else {
+                let known = all.iter().map(|one| &*one.name);
+                let cure = config::cure(name, known, "capabilities");
+                complain(format_args!(
+                    "there is no built-in capability of this name; {cure}"
+                ));
                 return Ok(Outcome::Bad);
-            }
+            };
+            all = vec![all.swap_remove(found)];
         }
         if self.json {
             let object: Map<_, _> = all.iter().map(as_json).collect();
