@@ -8,6 +8,7 @@
 //! (`reading.rs`).
 
 mod minting;
+mod rules;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use http::Method;
 use thiserror::Error;
 
 pub use self::minting::Minting;
+use self::rules::Rules;
 use super::method::METHODS;
 use super::reading::readings;
 
@@ -227,10 +229,10 @@ fn bit(method: &Method) -> u8 {
         .map_or(0, |index| 1 << index)
 }
 
-/// What one route allows: the rules of its capabilities in one list.
+/// What one route allows: the rules of its capabilities together. Cloning it copies no rule.
 #[derive(Clone, Debug, Default)]
 pub struct Allowance {
-    rules: Vec<Judged>,
+    rules: Arc<Rules>,
     minting: Arc<Minting>,
     /// Whether `mint-credentials` is among the capabilities.
     may_mint: bool,
@@ -256,10 +258,16 @@ impl Allowance {
     /// Joins the rules of capabilities but `mint-credentials`, which is what `minting` and `may_mint` say.
     pub fn new(rules: Vec<Rule>, minting: Arc<Minting>, may_mint: bool) -> Self {
         Self {
-            rules: rules.into_iter().map(Judged::new).collect(),
+            rules: Rules::new(rules).into(),
             minting,
             may_mint,
         }
+    }
+
+    /// Whether another is this one, and no copy of its rules.
+    #[cfg(test)]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.rules, &other.rules)
     }
 
     /// Whether `mint-credentials` is among the capabilities.
@@ -284,25 +292,22 @@ impl Allowance {
                 _ => Allowed::NoItMints,
             };
         }
-        let rule = self.rules.iter().find(|rule| rule.allows(method, call));
-        rule.map_or(Allowed::No, |rule| Allowed::Yes {
-            endpoint: Arc::clone(rule.pattern.text()),
-            mints: false,
-        })
+        match self.rules.find(method, call) {
+            Some(endpoint) => Allowed::Yes {
+                endpoint: Arc::clone(endpoint),
+                mints: false,
+            },
+            None => Allowed::No,
+        }
     }
 
     /// The methods that some rule names, for a preflight's answer; every one of the API's if a rule
     /// names none.
     pub fn methods(&self) -> Vec<Method> {
-        let minting = if self.may_mint {
-            self.minting.methods()
-        } else {
-            0
+        let covered = match self.may_mint {
+            true => self.rules.methods() | self.minting.methods(),
+            false => self.rules.methods(),
         };
-        let covered = self
-            .rules
-            .iter()
-            .fold(minting, |all, rule| all | rule.methods);
         let covers = |method: &Method| covered & bit(method) != 0;
         // A PUT or DELETE may also come as a POST (`dream.in.verb`).
         let by_post = covers(&Method::PUT) || covers(&Method::DELETE);

@@ -1,12 +1,14 @@
 //! Capabilities: the catalogue that is compiled in, and the file's own.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::Method;
 
 use crate::config::problem::Findings;
 use crate::config::tree::{At, Fields, Node, join};
-use crate::policy::capability::{Minting, Pattern, Rule};
+use crate::policy::capability::{Allowance, Minting, Pattern, Rule};
 use crate::policy::method::METHODS;
 
 /// The name of the capability that nothing else includes.
@@ -32,6 +34,8 @@ pub(crate) struct NamedCapability {
 pub(super) struct Catalogue {
     capabilities: Vec<NamedCapability>,
     minting: Arc<Minting>,
+    /// What was joined so far, by the names: routes that allow the same share it.
+    joined: RefCell<HashMap<Vec<String>, Allowance>>,
 }
 
 impl Catalogue {
@@ -42,6 +46,7 @@ impl Catalogue {
             minting.map(|minting| Minting::new(minting.rules.clone(), minting.except.clone()));
         Self {
             minting: minting.unwrap_or_default().into(),
+            joined: RefCell::default(),
             capabilities,
         }
     }
@@ -55,9 +60,22 @@ impl Catalogue {
         self.capabilities.iter().map(|one| one.name.as_str())
     }
 
-    /// What hands out credentials.
-    pub(super) fn minting(&self) -> &Arc<Minting> {
-        &self.minting
+    /// What a route with these capabilities allows.
+    pub(super) fn join(&self, chosen: &[&NamedCapability]) -> Allowance {
+        let names: Vec<_> = chosen.iter().map(|one| one.name.clone()).collect();
+        let join = || {
+            let others = chosen.iter().filter(|one| one.name != MINTING);
+            let rules = others.flat_map(|one| one.rules.iter().cloned()).collect();
+            let may_mint = names.iter().any(|name| name == MINTING);
+            Allowance::new(rules, Arc::clone(&self.minting), may_mint)
+        };
+        let mut joined = self.joined.borrow_mut();
+        if let Some(known) = joined.get(&names) {
+            return known.clone();
+        }
+        let allowance = join();
+        joined.insert(names, allowance.clone());
+        allowance
     }
 }
 
@@ -173,19 +191,16 @@ fn rules(fields: &Fields<'_>) -> Vec<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::capability::{Allowance, Allowed};
+    use crate::policy::capability::Allowed;
     use crate::policy::target::Target;
 
     /// Every line of the table of calls that public clients make: `K` is a name in whatever encoding.
     const CALLS: &str = include_str!("../../../tests/fixtures/calls.txt");
 
-    fn allowance(capabilities: &[NamedCapability], names: &[&str]) -> Allowance {
-        let rules = |wanted: &dyn Fn(&str) -> bool| {
-            let chosen = capabilities.iter().filter(|one| wanted(&one.name));
-            chosen.flat_map(|one| one.rules.iter().cloned()).collect()
-        };
-        let minting = Arc::clone(Catalogue::built_in().minting());
-        Allowance::new(rules(&|name| names.contains(&name)), minting, false)
+    fn allowance(names: &[&str]) -> Allowance {
+        let catalogue = Catalogue::built_in();
+        let chosen = names.iter().map(|name| catalogue.find(name).unwrap());
+        catalogue.join(&chosen.collect::<Vec<_>>())
     }
 
     fn judge(allowance: &Allowance, method: &str, path: &str) -> Allowed {
@@ -197,13 +212,12 @@ mod tests {
 
     #[test]
     fn every_call_of_the_public_clients_is_covered() {
-        let capabilities = built_in();
-        let all = allowance(&capabilities, &["all"]);
+        let all = allowance(&["all"]);
         for line in CALLS.lines().filter(|line| !line.starts_with('#')) {
             let [name, methods, paths] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else {
                 panic!("{line}");
             };
-            let named = allowance(&capabilities, &[name]);
+            let named = allowance(&[name]);
             for path in paths.split(' ') {
                 for method in methods.split(',') {
                     for key in [
@@ -213,16 +227,18 @@ mod tests {
                         "my%2520prop",
                     ] {
                         let path = path.replace('K', key);
-                        for (what, allowance) in [(name, &named), ("all", &all)] {
-                            let judged = judge(allowance, method, &path);
-                            if name == MINTING {
-                                assert_eq!(judged, Allowed::NoItMints, "{method} {path} by {what}");
-                            } else {
-                                let is_allowed =
-                                    matches!(judged, Allowed::Yes { mints: false, .. });
-                                assert!(is_allowed, "{method} {path} by {what}: {judged:?}");
-                            }
-                        }
+                        let said = |judged| match judged {
+                            Allowed::Yes { mints: true, .. } => "mints",
+                            Allowed::Yes { .. } => "yes",
+                            Allowed::No => "no",
+                            Allowed::NoItMints => "no, it mints",
+                        };
+                        let expected = match name {
+                            MINTING => ["mints", "no, it mints"],
+                            _ => ["yes", "yes"],
+                        };
+                        let judged = [&named, &all].map(|by| said(judge(by, method, &path)));
+                        assert_eq!(judged, expected, "{method} {path} by {name} and all");
                     }
                 }
             }
@@ -278,6 +294,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn routes_that_allow_the_same_share_it() {
+        let catalogue = Catalogue::built_in();
+        let join = |names: &[&str]| {
+            let chosen = names.iter().map(|name| catalogue.find(name).unwrap());
+            catalogue.join(&chosen.collect::<Vec<_>>())
+        };
+        for names in [&["all"][..], &["search", "whoami"], &["all", MINTING]] {
+            assert_eq!(join(names).may_mint(), names.contains(&MINTING));
+            let two = [join(names), join(names)];
+            assert!(two[0].is_same(&two[1]), "{names:?}");
+        }
+        assert!(!join(&["all"]).is_same(&join(&["search"])));
+    }
+
     /// Whatever a file's own wildcard takes.
     #[test]
     fn nothing_below_what_mints_is_taken_by_a_wildcard() {
@@ -285,7 +316,7 @@ mod tests {
             method: None,
             pattern: Pattern::parse(pattern).unwrap(),
         });
-        let minting = Arc::clone(Catalogue::built_in().minting());
+        let minting = Catalogue::built_in().minting;
         let allowance = Allowance::new(wild.into(), minting, false);
         for (method, path) in [
             ("GET", "license"),
