@@ -150,7 +150,7 @@ impl Policy {
         self.callers.identify(request).is_ok()
     }
 
-    /// Every route.
+    /// Every route, in the file's order.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
     }
@@ -405,7 +405,7 @@ pub(crate) mod tests {
         ];
         let minting = vec![rule(http::Method::POST, "users/authenticate")];
         let minting = Minting::new(minting, Vec::new());
-        let allow = Allowance::new(rules.into(), minting.into(), true);
+        let allow = Allowance::new(&[], rules.into(), minting.into(), true);
         Route {
             name: name.into(),
             host: None,

@@ -44,10 +44,10 @@ impl Capabilities {
             page(&all, out)?;
         } else if let (Some(_), [one]) = (&self.name, &all[..]) {
             writeln!(out, "{}: {}", one.name, one.about)?;
-            lines(&one.rules, out)?;
+            write_rules(&one.rules, out)?;
             if !one.except.is_empty() {
                 writeln!(out, "but not these, which other capabilities cover:")?;
-                lines(&one.except, out)?;
+                write_rules(&one.except, out)?;
             }
         } else {
             let width = all.iter().map(|one| one.name.len()).max().unwrap_or(0);
@@ -73,7 +73,8 @@ fn by_method(rules: &[Rule]) -> Vec<(String, Vec<&str>)> {
         .collect()
 }
 
-fn lines(rules: &[Rule], out: &mut dyn Write) -> std::io::Result<()> {
+/// Rules, one a line.
+pub(super) fn write_rules(rules: &[Rule], out: &mut dyn Write) -> std::io::Result<()> {
     for (method, patterns) in by_method(rules) {
         for pattern in patterns {
             writeln!(out, "  {method:<7} {pattern}")?;
@@ -90,7 +91,8 @@ fn as_json(capability: &NamedCapability) -> (String, Value) {
     (capability.name.clone(), value)
 }
 
-fn rules_as_json(rules: &[Rule]) -> Value {
+/// Rules by method.
+pub(super) fn rules_as_json(rules: &[Rule]) -> Value {
     let by_method = by_method(rules).into_iter();
     by_method
         .map(|(method, patterns)| (method, json!(patterns)))

@@ -194,30 +194,29 @@ pub struct Rule {
     pub pattern: Pattern,
 }
 
-/// A rule as it is judged by.
-#[derive(Clone, Debug)]
-struct Judged {
+impl Rule {
     /// The methods it covers, a bit each in the order of [`METHODS`].
-    methods: u8,
-    pattern: Pattern,
-}
-
-impl Judged {
-    fn new(rule: Rule) -> Self {
-        let methods = match &rule.method {
+    fn methods(&self) -> u8 {
+        match &self.method {
             None => METHODS.iter().map(bit).sum(),
             // HEAD is GET without the body (RFC 9110 section 9.3.2).
             Some(Method::GET) => bit(&Method::GET) | bit(&Method::HEAD),
             Some(method) => bit(method),
-        };
-        Self {
-            methods,
-            pattern: rule.pattern,
         }
     }
 
-    fn allows(&self, method: u8, segments: &[Cow<'_, str>]) -> bool {
-        self.methods & method != 0 && self.pattern.matches(segments)
+    /// Whether it covers one of these methods.
+    fn is_for(&self, methods: u8) -> bool {
+        self.methods() & methods != 0
+    }
+
+    fn allows(&self, method: u8, call: &[Cow<'_, str>]) -> bool {
+        self.is_for(method) && self.pattern.matches(call)
+    }
+
+    /// Whether every call that `other` allows is one of this rule's.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        other.methods() & !self.methods() == 0 && self.pattern.covers(&other.pattern)
     }
 }
 
@@ -232,6 +231,8 @@ fn bit(method: &Method) -> u8 {
 /// What one route allows: the rules of its capabilities together. Cloning it copies no rule.
 #[derive(Clone, Debug, Default)]
 pub struct Allowance {
+    /// The names of the capabilities, as the file lists them.
+    capabilities: Arc<[Box<str>]>,
     rules: Arc<Rules>,
     minting: Arc<Minting>,
     /// Whether `mint-credentials` is among the capabilities.
@@ -255,9 +256,11 @@ pub enum Allowed {
 }
 
 impl Allowance {
-    /// Joins the rules of capabilities but `mint-credentials`, which is what `minting` and `may_mint` say.
-    pub fn new(rules: Vec<Rule>, minting: Arc<Minting>, may_mint: bool) -> Self {
+    /// Joins the rules of capabilities but `mint-credentials`, which is what `minting` and `may_mint`
+    /// say; `names` are those of all.
+    pub fn new(names: &[&str], rules: Vec<Rule>, minting: Arc<Minting>, may_mint: bool) -> Self {
         Self {
+            capabilities: names.iter().copied().map(Box::from).collect(),
             rules: Rules::new(rules).into(),
             minting,
             may_mint,
@@ -268,6 +271,35 @@ impl Allowance {
     #[cfg(test)]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.rules, &other.rules)
+    }
+
+    /// The names of the capabilities, as the file lists them.
+    pub fn capabilities(&self) -> &[Box<str>] {
+        &self.capabilities
+    }
+
+    /// Everything it lists, each rule once. What can be read as minting passes only by the rules of
+    /// `mint-credentials`, which are among them where it is.
+    pub fn rules(&self) -> Vec<Rule> {
+        let minting = match self.may_mint {
+            true => self.minting.rules(),
+            false => &[],
+        };
+        [self.rules.listed(), minting].concat()
+    }
+
+    /// What the rules of `mint-credentials` list and does not pass by them, nor by another.
+    pub fn exceptions(&self) -> Vec<Rule> {
+        let passes = |harmless: &&Rule| {
+            let mut rules = self.rules.listed().iter();
+            rules.any(|rule| rule.covers(harmless))
+        };
+        let harmless = match self.may_mint {
+            true => self.minting.harmless(),
+            false => &[],
+        };
+        let kept = harmless.iter().filter(|rule| !passes(rule));
+        kept.cloned().collect()
     }
 
     /// Whether `mint-credentials` is among the capabilities.
@@ -421,7 +453,7 @@ mod tests {
             rule(None, "site/services/**"),
         ];
         let minting = Minting::new(minting, Vec::new());
-        Allowance::new(vec![rule(None, "**")], minting.into(), may_mint)
+        Allowance::new(&[], vec![rule(None, "**")], minting.into(), may_mint)
     }
 
     fn yes(endpoint: &str, mints: bool) -> Allowed {
@@ -493,7 +525,7 @@ mod tests {
         assert_eq!(judge("@api/deki/users/authenticate;x"), Allowed::NoItMints);
         let mints = Minting::new(vec![rule(Some(Method::PUT), "x")], Vec::new());
         let methods =
-            |may_mint| Allowance::new(Vec::new(), mints.clone().into(), may_mint).methods();
+            |may_mint| Allowance::new(&[], Vec::new(), mints.clone().into(), may_mint).methods();
         assert_eq!(methods(true), [Method::POST, Method::PUT]);
         assert!(methods(false).is_empty());
     }
@@ -501,7 +533,7 @@ mod tests {
     #[test]
     fn a_read_is_no_write() {
         let read = rule(Some(Method::GET), "pages/*");
-        let allowance = Allowance::new(vec![read], Arc::default(), false);
+        let allowance = Allowance::new(&[], vec![read], Arc::default(), false);
         let judge = |method: Method| allowance.judge(&method, &segments("@api/deki/pages/1"));
         assert_eq!(judge(Method::GET), yes("pages/*", false));
         assert_eq!(judge(Method::HEAD), yes("pages/*", false));

@@ -103,10 +103,9 @@ fn usage() {
 #[test]
 fn check_says_what_is_wrong() {
     let (out, err) = run(&["check"], 0);
-    assert_eq!(
-        (out.as_str(), err.as_str()),
-        ("proxy.yaml is usable (1 listener, 3 routes)\n", "")
-    );
+    let first = out.lines().next();
+    assert_eq!(first, Some("proxy.yaml is usable (1 listener, 3 routes)"));
+    assert_eq!(err, "");
     let (out, err) = run(
         &[
             "check",

@@ -4,40 +4,45 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::super::reading::{is_plain, readings};
-use super::{Judged, Rule};
+use super::Rule;
 
 /// The endpoints that do so, and what stands among them and is harmless.
 #[derive(Clone, Debug, Default)]
 pub struct Minting {
-    rules: Vec<Judged>,
-    harmless: Vec<Judged>,
+    rules: Vec<Rule>,
+    harmless: Vec<Rule>,
 }
 
 impl Minting {
     /// Of these rules, the first whatever their methods are, the second for theirs only.
     pub fn new(rules: Vec<Rule>, harmless: Vec<Rule>) -> Self {
-        let judged = |rules: Vec<Rule>| rules.into_iter().map(Judged::new).collect();
-        Self {
-            rules: judged(rules),
-            harmless: judged(harmless),
-        }
+        Self { rules, harmless }
+    }
+
+    /// The endpoints.
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What stands among them and is harmless.
+    pub(super) fn harmless(&self) -> &[Rule] {
+        &self.harmless
     }
 
     /// Whether all that a rule lists is among these endpoints, so that it never lets anything pass.
     pub fn shadows(&self, rule: &Rule) -> bool {
-        let rule = Judged::new(rule.clone());
         let mut harmless = self.harmless.iter();
         self.rules
             .iter()
             .any(|minting| minting.pattern.covers(&rule.pattern))
             && !harmless.any(|harmless| {
-                harmless.methods & rule.methods != 0 && harmless.pattern.meets(&rule.pattern)
+                harmless.is_for(rule.methods()) && harmless.pattern.meets(&rule.pattern)
             })
     }
 
     /// The methods that some rule names.
     pub(super) fn methods(&self) -> u8 {
-        self.rules.iter().fold(0, |all, rule| all | rule.methods)
+        self.rules.iter().fold(0, |all, rule| all | rule.methods())
     }
 
     /// The pattern that lists a call in its plain spelling.
@@ -69,7 +74,7 @@ impl Minting {
     /// Whether one reading of a call is harmless.
     fn is_harmless<S: AsRef<str>>(&self, method: u8, reading: &[S]) -> bool {
         let mut harmless = self.harmless.iter();
-        harmless.any(|rule| rule.methods & method != 0 && rule.pattern.forbids(reading))
+        harmless.any(|rule| rule.is_for(method) && rule.pattern.forbids(reading))
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::{Judged, Part, Rule, is_segment};
+use super::{Part, Rule, is_segment};
 
 /// Rules in their order, and where each of them is found.
 #[derive(Debug, Default)]
@@ -43,9 +43,10 @@ impl Rules {
     pub(super) fn new(rules: Vec<Rule>) -> Self {
         let mut all = Self::default();
         for rule in rules {
-            let Judged { methods, pattern } = Judged::new(rule.clone());
-            let node = pattern.parts.iter().fold(&mut all.root, Node::after);
-            let ends = match pattern.any_tail {
+            let methods = rule.methods();
+            let parts = rule.pattern.parts.iter();
+            let node = parts.fold(&mut all.root, Node::after);
+            let ends = match rule.pattern.any_tail {
                 true => &mut node.tails,
                 false => &mut node.ends,
             };
@@ -58,6 +59,11 @@ impl Rules {
             }
         }
         all
+    }
+
+    /// The rules, in order.
+    pub(super) fn listed(&self) -> &[Rule] {
+        &self.listed
     }
 
     /// The methods that some rule names.
@@ -144,9 +150,8 @@ mod tests {
 
     /// What is found without a tree: the pattern of the first rule in the list that allows the call.
     fn scanned(rules: &[Rule], method: u8, call: &[Cow<'_, str>]) -> Option<String> {
-        let mut judged = rules.iter().map(|rule| Judged::new(rule.clone()));
-        let found = judged.find(|judged| judged.allows(method, call));
-        found.map(|judged| judged.pattern.text().to_string())
+        let found = rules.iter().find(|rule| rule.allows(method, call));
+        found.map(|rule| rule.pattern.text().to_string())
     }
 
     #[test]
