@@ -4,6 +4,7 @@ pub mod compile;
 mod file;
 mod lines;
 mod node;
+mod overview;
 pub mod problem;
 pub mod reference;
 pub mod tree;
@@ -14,9 +15,11 @@ use std::fmt;
 use std::path::Path;
 
 use self::file::Opened;
+pub use self::overview::{Overview, RouteOverview};
 use self::problem::{Findings, Problem};
 use self::reference::{References, Sources};
 use self::tree::Node;
+pub(crate) use self::words::cure;
 use self::yaml::{FILE_BYTES_MAX, Mistake};
 pub use crate::config::compile::SiteTokens;
 pub(crate) use crate::config::compile::capabilities::{NamedCapability, built_in as capabilities};
@@ -37,11 +40,7 @@ pub struct Loaded {
 impl Loaded {
     /// What `check` has to say of it.
     pub fn overview(self) -> Overview {
-        Overview {
-            listeners: self.settings.listeners.len(),
-            routes: self.policy.routes().count(),
-            warnings: self.warnings,
-        }
+        Overview::new(self.settings.listeners.len(), &self.policy, self.warnings)
     }
 }
 
@@ -67,17 +66,6 @@ impl fmt::Display for Unusable {
 }
 
 impl std::error::Error for Unusable {}
-
-/// What `check` has to say of a file that can be used.
-#[derive(Debug)]
-pub struct Overview {
-    /// How many listeners it has.
-    pub listeners: usize,
-    /// How many routes it has.
-    pub routes: usize,
-    /// What the operator should know.
-    pub warnings: Vec<Problem>,
-}
 
 /// Reads and compiles a file, with secrets from the environment and from files.
 ///

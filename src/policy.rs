@@ -151,7 +151,7 @@ impl Policy {
         self.callers.identify(request).is_ok()
     }
 
-    /// Every route.
+    /// Every route, in the file's order.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
     }
@@ -350,7 +350,7 @@ fn check_capability(
 pub(crate) mod tests {
     use super::acts_as::ActingCaller;
     use super::caller::{Caller, KeyDigest};
-    use super::capability::{Allowance, Pattern, Rule};
+    use super::capability::{Allowance, Minting, Pattern, Rule};
     use super::origin::{OriginPattern, Origins};
     use super::request::tests::{fields, request};
     use super::route::Mount;
@@ -405,7 +405,8 @@ pub(crate) mod tests {
             rule(http::Method::OPTIONS, "pages/*/contents"),
         ];
         let minting = vec![rule(http::Method::POST, "users/authenticate")];
-        let allow = Allowance::new(rules.into(), minting, true);
+        let minting = Minting::new(minting, Vec::new());
+        let allow = Allowance::new(&[], rules.into(), minting.into(), true);
         Route {
             name: name.into(),
             host: None,

@@ -27,13 +27,15 @@ impl Capabilities {
     pub(super) fn run(self, out: &mut dyn Write) -> std::io::Result<Outcome> {
         let mut all = config::capabilities();
         if let Some(name) = &self.name {
-            all.retain(|capability| capability.name == *name);
-            if all.is_empty() {
-                complain(
-                    "there is no built-in capability of this name; countersign capabilities lists them",
-                );
+            let Some(found) = all.iter().position(|one| one.name == *name) else {
+                let known = all.iter().map(|one| &*one.name);
+                let cure = config::cure(name, known, "capabilities");
+                complain(format_args!(
+                    "there is no built-in capability of this name; {cure}"
+                ));
                 return Ok(Outcome::Bad);
-            }
+            };
+            all = vec![all.swap_remove(found)];
         }
         if self.json {
             let object: Map<_, _> = all.iter().map(as_json).collect();
@@ -42,10 +44,10 @@ impl Capabilities {
             page(&all, out)?;
         } else if let (Some(_), [one]) = (&self.name, &all[..]) {
             writeln!(out, "{}: {}", one.name, one.about)?;
-            for (method, patterns) in by_method(&one.rules) {
-                for pattern in patterns {
-                    writeln!(out, "  {method:<7} {pattern}")?;
-                }
+            write_rules(&one.rules, out)?;
+            if !one.except.is_empty() {
+                writeln!(out, "but not these, which other capabilities cover:")?;
+                write_rules(&one.except, out)?;
             }
         } else {
             let width = all.iter().map(|one| one.name.len()).max().unwrap_or(0);
@@ -71,13 +73,31 @@ fn by_method(rules: &[Rule]) -> Vec<(String, Vec<&str>)> {
         .collect()
 }
 
+/// Rules, one a line.
+pub(super) fn write_rules(rules: &[Rule], out: &mut dyn Write) -> std::io::Result<()> {
+    for (method, patterns) in by_method(rules) {
+        for pattern in patterns {
+            writeln!(out, "  {method:<7} {pattern}")?;
+        }
+    }
+    Ok(())
+}
+
 fn as_json(capability: &NamedCapability) -> (String, Value) {
-    let rules: Map<_, _> = by_method(&capability.rules)
-        .into_iter()
-        .map(|(method, patterns)| (method, json!(patterns)))
-        .collect();
-    let value = json!({"about": capability.about, "rules": rules});
+    let mut value = json!({"about": capability.about, "rules": rules_as_json(&capability.rules)});
+    if !capability.except.is_empty() {
+        value["except"] = rules_as_json(&capability.except);
+    }
     (capability.name.clone(), value)
+}
+
+/// Rules by method.
+pub(super) fn rules_as_json(rules: &[Rule]) -> Value {
+    let by_method = by_method(rules).into_iter();
+    by_method
+        .map(|(method, patterns)| (method, json!(patterns)))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn page(all: &[NamedCapability], out: &mut dyn Write) -> std::io::Result<()> {
@@ -87,10 +107,19 @@ fn page(all: &[NamedCapability], out: &mut dyn Write) -> std::io::Result<()> {
         if capability.name == "all" {
             continue;
         }
-        writeln!(out, "\n| method | paths |\n|---|---|")?;
-        for (method, patterns) in by_method(&capability.rules) {
-            writeln!(out, "| {method} | `{}` |", patterns.join("` `"))?;
+        table(&capability.rules, out)?;
+        if !capability.except.is_empty() {
+            writeln!(out, "\nBut not these, which other capabilities cover:")?;
+            table(&capability.except, out)?;
         }
+    }
+    Ok(())
+}
+
+fn table(rules: &[Rule], out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "\n| method | paths |\n|---|---|")?;
+    for (method, patterns) in by_method(rules) {
+        writeln!(out, "| {method} | `{}` |", patterns.join("` `"))?;
     }
     Ok(())
 }

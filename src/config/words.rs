@@ -109,7 +109,7 @@ pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
 }
 
 /// What to write in place of a word that is not known, out of those that are.
-pub(super) fn cure<'k>(word: &str, known: impl IntoIterator<Item = &'k str>, what: &str) -> String {
+pub(crate) fn cure<'k>(word: &str, known: impl IntoIterator<Item = &'k str>, what: &str) -> String {
     const SHOWN_MAX: usize = 40;
     let known = known.into_iter().filter(|name| may_be_repeated(name));
     let known: Vec<&str> = known.collect();

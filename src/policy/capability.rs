@@ -7,14 +7,19 @@
 //! passes. What hands out credentials is looked for in every deeper reading of a path as well
 //! (`reading.rs`).
 
+mod minting;
+mod rules;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Method;
 use thiserror::Error;
 
+pub use self::minting::Minting;
+use self::rules::Rules;
 use super::method::METHODS;
-use super::reading::{is_plain, readings};
+use super::reading::readings;
 
 /// A path of the API with wildcards. Cloning it copies no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +133,20 @@ impl Pattern {
             })
     }
 
+    /// Whether some call is both patterns'.
+    fn meets(&self, other: &Self) -> bool {
+        let (short, long) = match self.parts.len() <= other.parts.len() {
+            true => (self, other),
+            false => (other, self),
+        };
+        let mut pairs = self.parts.iter().zip(other.parts.iter());
+        (short.any_tail || short.parts.len() == long.parts.len())
+            && pairs.all(|pair| match pair {
+                (Part::Word(ours), Part::Word(theirs)) => ours.eq_ignore_ascii_case(theirs),
+                _ => true,
+            })
+    }
+
     /// What stands after the parts, if there may stand so much.
     fn tail<'s, S>(&self, segments: &'s [S]) -> Option<&'s [S]> {
         let tail = segments.get(self.parts.len()..)?;
@@ -175,30 +194,29 @@ pub struct Rule {
     pub pattern: Pattern,
 }
 
-/// A rule as it is judged by.
-#[derive(Clone, Debug)]
-struct Judged {
+impl Rule {
     /// The methods it covers, a bit each in the order of [`METHODS`].
-    methods: u8,
-    pattern: Pattern,
-}
-
-impl Judged {
-    fn new(rule: Rule) -> Self {
-        let methods = match &rule.method {
+    fn methods(&self) -> u8 {
+        match &self.method {
             None => METHODS.iter().map(bit).sum(),
             // HEAD is GET without the body (RFC 9110 section 9.3.2).
             Some(Method::GET) => bit(&Method::GET) | bit(&Method::HEAD),
             Some(method) => bit(method),
-        };
-        Self {
-            methods,
-            pattern: rule.pattern,
         }
     }
 
-    fn allows(&self, method: u8, segments: &[Cow<'_, str>]) -> bool {
-        self.methods & method != 0 && self.pattern.matches(segments)
+    /// Whether it covers one of these methods.
+    fn is_for(&self, methods: u8) -> bool {
+        self.methods() & methods != 0
+    }
+
+    fn allows(&self, method: u8, call: &[Cow<'_, str>]) -> bool {
+        self.is_for(method) && self.pattern.matches(call)
+    }
+
+    /// Whether every call that `other` allows is one of this rule's.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        other.methods() & !self.methods() == 0 && self.pattern.covers(&other.pattern)
     }
 }
 
@@ -210,12 +228,13 @@ fn bit(method: &Method) -> u8 {
         .map_or(0, |index| 1 << index)
 }
 
-/// What one route allows: the rules of its capabilities in one list.
+/// What one route allows: the rules of its capabilities together. Cloning it copies no rule.
 #[derive(Clone, Debug, Default)]
 pub struct Allowance {
-    rules: Vec<Judged>,
-    /// The credential-minting endpoints; empty means that the route's file was compiled without.
-    minting: Vec<Judged>,
+    /// The names of the capabilities, as the file lists them.
+    capabilities: Arc<[Box<str>]>,
+    rules: Arc<Rules>,
+    minting: Arc<Minting>,
     /// Whether `mint-credentials` is among the capabilities.
     may_mint: bool,
 }
@@ -237,14 +256,50 @@ pub enum Allowed {
 }
 
 impl Allowance {
-    /// Joins capabilities; `minting` are the rules of `mint-credentials`.
-    pub fn new(rules: Vec<Rule>, minting: Vec<Rule>, may_mint: bool) -> Self {
-        let judged = |rules: Vec<Rule>| rules.into_iter().map(Judged::new).collect();
+    /// Joins the rules of capabilities but `mint-credentials`, which is what `minting` and `may_mint`
+    /// say; `names` are those of all.
+    pub fn new(names: &[&str], rules: Vec<Rule>, minting: Arc<Minting>, may_mint: bool) -> Self {
         Self {
-            rules: judged(rules),
-            minting: judged(minting),
+            capabilities: names.iter().copied().map(Box::from).collect(),
+            rules: Rules::new(rules).into(),
+            minting,
             may_mint,
         }
+    }
+
+    /// Whether another is this one, and no copy of its rules.
+    #[cfg(test)]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.rules, &other.rules)
+    }
+
+    /// The names of the capabilities, as the file lists them.
+    pub fn capabilities(&self) -> &[Box<str>] {
+        &self.capabilities
+    }
+
+    /// Everything it lists, each rule once. What can be read as minting passes only by the rules of
+    /// `mint-credentials`, which are among them where it is.
+    pub fn rules(&self) -> Vec<Rule> {
+        let minting = match self.may_mint {
+            true => self.minting.rules(),
+            false => &[],
+        };
+        [self.rules.listed(), minting].concat()
+    }
+
+    /// What the rules of `mint-credentials` list and does not pass by them, nor by another.
+    pub fn exceptions(&self) -> Vec<Rule> {
+        let passes = |harmless: &&Rule| {
+            let mut rules = self.rules.listed().iter();
+            rules.any(|rule| rule.covers(harmless))
+        };
+        let harmless = match self.may_mint {
+            true => self.minting.harmless(),
+            false => &[],
+        };
+        let kept = harmless.iter().filter(|rule| !passes(rule));
+        kept.cloned().collect()
     }
 
     /// Whether `mint-credentials` is among the capabilities.
@@ -260,12 +315,8 @@ impl Allowance {
             _ => return Allowed::No,
         };
         let method = bit(method);
-        let found = |rules: &[Judged]| {
-            let rule = rules.iter().find(|rule| rule.allows(method, call));
-            rule.map(|rule| Arc::clone(rule.pattern.text()))
-        };
-        if self.may_mean_minting(call) {
-            return match found(&self.minting) {
+        if self.minting.may_be(method, call) {
+            return match self.minting.find(method, call) {
                 Some(endpoint) if self.may_mint => Allowed::Yes {
                     endpoint,
                     mints: true,
@@ -273,36 +324,22 @@ impl Allowance {
                 _ => Allowed::NoItMints,
             };
         }
-        match found(&self.rules) {
+        match self.rules.find(method, call) {
             Some(endpoint) => Allowed::Yes {
-                endpoint,
+                endpoint: Arc::clone(endpoint),
                 mints: false,
             },
             None => Allowed::No,
         }
     }
 
-    /// Whether some server may take a call for one that mints.
-    fn may_mean_minting(&self, call: &[Cow<'_, str>]) -> bool {
-        // What a path begins with, up to the first segment that can be read in several ways, it
-        // begins with in every reading; most paths are plain to their end.
-        let plain = call.iter().take_while(|segment| is_plain(segment)).count();
-        let (beginning, rest) = call.split_at(plain);
-        let patterns = self.minting.iter().map(|rule| &rule.pattern);
-        let mut possible = patterns.filter(|pattern| pattern.agrees_with(beginning));
-        if rest.is_empty() {
-            return possible.any(|pattern| pattern.forbids(call));
-        }
-        let possible: Vec<_> = possible.collect();
-        !possible.is_empty()
-            && readings(call)
-                .any(|reading| possible.iter().any(|pattern| pattern.forbids(&reading)))
-    }
-
     /// The methods that some rule names, for a preflight's answer; every one of the API's if a rule
     /// names none.
     pub fn methods(&self) -> Vec<Method> {
-        let covered = self.rules.iter().fold(0, |all, rule| all | rule.methods);
+        let covered = match self.may_mint {
+            true => self.rules.methods() | self.minting.methods(),
+            false => self.rules.methods(),
+        };
         let covers = |method: &Method| covered & bit(method) != 0;
         // A PUT or DELETE may also come as a POST (`dream.in.verb`).
         let by_post = covers(&Method::PUT) || covers(&Method::DELETE);
@@ -402,20 +439,21 @@ mod tests {
         check("pages/@grants", PatternFault::ServiceFeature);
     }
 
-    fn allowance(may_mint: bool) -> Allowance {
-        let rule = |method: Option<Method>, pattern: &str| Rule {
+    fn rule(method: Option<Method>, pattern: &str) -> Rule {
+        Rule {
             method,
             pattern: Pattern::parse(pattern).unwrap(),
-        };
-        Allowance::new(
-            vec![rule(None, "**")],
-            vec![
-                rule(None, "users/authenticate"),
-                rule(None, "users/*/password"),
-                rule(None, "site/services/**"),
-            ],
-            may_mint,
-        )
+        }
+    }
+
+    fn allowance(may_mint: bool) -> Allowance {
+        let minting = vec![
+            rule(None, "users/authenticate"),
+            rule(None, "users/*/password"),
+            rule(None, "site/services/**"),
+        ];
+        let minting = Minting::new(minting, Vec::new());
+        Allowance::new(&[], vec![rule(None, "**")], minting.into(), may_mint)
     }
 
     fn yes(endpoint: &str, mints: bool) -> Allowed {
@@ -485,15 +523,17 @@ mod tests {
             yes("users/authenticate", true)
         );
         assert_eq!(judge("@api/deki/users/authenticate;x"), Allowed::NoItMints);
+        let mints = Minting::new(vec![rule(Some(Method::PUT), "x")], Vec::new());
+        let methods =
+            |may_mint| Allowance::new(&[], Vec::new(), mints.clone().into(), may_mint).methods();
+        assert_eq!(methods(true), [Method::POST, Method::PUT]);
+        assert!(methods(false).is_empty());
     }
 
     #[test]
     fn a_read_is_no_write() {
-        let read = Rule {
-            method: Some(Method::GET),
-            pattern: Pattern::parse("pages/*").unwrap(),
-        };
-        let allowance = Allowance::new(vec![read], Vec::new(), false);
+        let read = rule(Some(Method::GET), "pages/*");
+        let allowance = Allowance::new(&[], vec![read], Arc::default(), false);
         let judge = |method: Method| allowance.judge(&method, &segments("@api/deki/pages/1"));
         assert_eq!(judge(Method::GET), yes("pages/*", false));
         assert_eq!(judge(Method::HEAD), yes("pages/*", false));

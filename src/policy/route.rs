@@ -102,19 +102,22 @@ impl Mount {
 pub struct Routes {
     by_host: HashMap<Box<str>, Mounted, RandomState>,
     any_host: Mounted,
+    /// In the file's order.
+    listed: Vec<Arc<Route>>,
 }
 
 impl Routes {
     /// Arranges routes; no two of them have the same host and mount.
     pub fn new(routes: Vec<Arc<Route>>) -> Self {
         let mut all = Self::default();
-        for route in routes {
+        for route in &routes {
             match &route.host {
                 Some(host) => all.by_host.entry(host.as_str().into()).or_default(),
                 None => &mut all.any_host,
             }
-            .add(route);
+            .add(Arc::clone(route));
         }
+        all.listed = routes;
         all
     }
 
@@ -129,10 +132,9 @@ impl Routes {
             .or_else(|| self.any_host.find(path))
     }
 
-    /// Every route.
+    /// Every route, in the file's order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
-        let groups = self.by_host.values().chain([&self.any_host]);
-        groups.flat_map(|mounted| mounted.by_mount.values())
+        self.listed.iter()
     }
 }
 

@@ -315,3 +315,219 @@ fn bytes_that_are_no_text() {
         refused(folder.path(), expected);
     }
 }
+
+const ROUTES: &str = r#"  - { name: wide, mount: /wide, site: acme, token: server, callers: [crm, b, c, d, e], allow: [all, mint-credentials] }
+  - { name: mint, mount: /mint, site: acme, token: server, callers: [b], allow: [mint-credentials] }
+  - { name: own, host: own.example.com, mount: /x, site: acme, token: server, callers: [b], allow: [search, read-pages, wild, whoami, contexts, comments, ratings, reports] }
+  - { name: pages, host: w.example.com, site: acme, token: browser, allow: [whoami] }
+capabilities:
+  wild: { GET: [users/current, "**"], any: [license/usage] }
+"#;
+
+/// [`FILE`] with more callers, and routes for every kind of line.
+fn with_routes() -> tempfile::TempDir {
+    let folder = folder();
+    let callers: String = ["b", "c", "d", "e"]
+        .iter()
+        .map(|name| {
+            let digest = name.repeat(64);
+            format!("  {name}: {{ api_key: {{ sha256: \"{digest}\" }}, acts_as: \"=crm-bot\" }}\n")
+        })
+        .collect();
+    let text = FILE
+        .replace(
+            "callers:\n  crm:",
+            &format!("    browser_token: {{ key: env:KEY, allowed_hosts: [crm.example.com] }}\ncallers:\n{callers}  crm:"),
+        )
+        + ROUTES;
+    write(&folder.path().join("proxy.yaml"), &text, 0o644);
+    folder
+}
+
+#[test]
+fn a_line_for_each_route() {
+    let folder = with_routes();
+    for arguments in [&[][..], &["--no-secrets"]] {
+        let (code, said) = check_with(folder.path(), arguments);
+        assert_eq!(code, Some(0), "{said}");
+        let table: Vec<_> = said
+            .lines()
+            .skip_while(|line| !line.starts_with("route "))
+            .take_while(|line| !line.is_empty())
+            .collect();
+        let expected = [
+            "route  answers             site  token    callers        allows",
+            "crm    /                   acme  server   crm            search",
+            "wide   /wide/              acme  server   crm, b, c, +2  all, mint-credentials",
+            "mint   /mint/              acme  server   b              mint-credentials",
+            "own    own.example.com/x/  acme  server   b              search, read-pages, wild, whoami, contexts, comments, +2",
+            "pages  w.example.com/      acme  browser  web pages      whoami",
+        ];
+        assert_eq!(table, expected, "{said}");
+    }
+}
+
+#[test]
+fn many_routes_are_not_all_shown() {
+    let folder = folder();
+    let more: String = (0..120)
+        .map(|number| {
+            format!("  - {{ name: r-{number}, mount: /r-{number}, site: acme, token: server, callers: [crm], allow: [all] }}\n")
+        })
+        .collect();
+    write(
+        &folder.path().join("proxy.yaml"),
+        &format!("{FILE}{more}"),
+        0o644,
+    );
+    let (code, said) = check_with(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("(1 listener, 121 routes)"), "{said}");
+    assert!(said.contains("r-98 ") && !said.contains("r-99 "), "{said}");
+    assert!(
+        said.contains("… and 21 more; --json has all of them"),
+        "{said}"
+    );
+    let (_, said) = check_with(folder.path(), &["--route", "r-119"]);
+    assert!(said.contains("(1 listener, 121 routes)"), "{said}");
+    assert!(said.contains("answers  /r-119/"), "{said}");
+}
+
+/// The lines of rules that are printed of a route, and what is said after them.
+fn rules_of(folder: &Path, route: &str) -> (Vec<String>, Vec<String>) {
+    let (code, said) = check_with(folder, &["--route", route]);
+    assert_eq!(code, Some(0), "{said}");
+    let (said, _warnings) = said.split_once("warning: ").unwrap();
+    let mut lines = said
+        .lines()
+        .skip_while(|line| !line.starts_with("of the API"))
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    let rules: Vec<_> = lines
+        .by_ref()
+        .take_while(|line| !line.starts_with("but "))
+        .collect();
+    assert!(!rules.is_empty(), "{said}");
+    (
+        rules,
+        said.lines()
+            .skip_while(|line| !line.starts_with("but "))
+            .map(str::to_owned)
+            .collect(),
+    )
+}
+
+#[test]
+fn what_a_route_allows_in_all() {
+    let folder = with_routes();
+    let none_mints =
+        "but nothing of mint-credentials, which countersign capabilities mint-credentials lists";
+    let (rules, after) = rules_of(folder.path(), "pages");
+    assert_eq!(rules, ["GET users/current"]);
+    assert_eq!(after, [none_mints]);
+
+    let (rules, after) = rules_of(folder.path(), "own");
+    for rule in [
+        "GET site/search",
+        "GET **",
+        "any license/usage",
+        "POST pages/*/ratings",
+    ] {
+        assert!(rules.iter().any(|one| one == rule), "{rule}: {rules:?}");
+    }
+    let of_whoami = rules.iter().filter(|rule| rule.ends_with("users/current"));
+    assert_eq!(
+        of_whoami.count(),
+        1,
+        "what two capabilities list stands once"
+    );
+    assert_eq!(after, [none_mints]);
+
+    // The other capabilities cover what mint-credentials excepts.
+    let (rules, after) = rules_of(folder.path(), "wide");
+    for rule in [
+        "any license/**",
+        "GET license/usage",
+        "POST site/jobs/import",
+    ] {
+        assert!(rules.iter().any(|one| one == rule), "{rule}: {rules:?}");
+    }
+    assert!(rules.len() > 200, "{}", rules.len());
+    assert!(after.is_empty(), "{after:?}");
+
+    let (rules, after) = rules_of(folder.path(), "mint");
+    assert!(
+        rules.iter().all(|rule| rule.starts_with("any ")),
+        "{rules:?}"
+    );
+    assert_eq!(
+        after[0],
+        "but not these, which no capability of the route covers:"
+    );
+    assert!(
+        after.contains(&"  GET     license/usage".to_owned()),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn routes_for_programs() {
+    let folder = with_routes();
+    let report = |arguments: &[&str]| -> serde_json::Value {
+        let (code, said) = check_with(folder.path(), arguments);
+        assert_eq!(code, Some(0), "{said}");
+        serde_json::from_str(&said).unwrap()
+    };
+    let all = report(&["--json"]);
+    let names: Vec<_> = all["routes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(names, ["crm", "wide", "mint", "own", "pages"]);
+    let pages = serde_json::json!({
+        "name": "pages",
+        "host": "w.example.com",
+        "mount": "",
+        "site": "acme",
+        "token": "browser",
+        "callers": [],
+        "allow": ["whoami"],
+        "rules": { "GET": ["users/current"] },
+        "except": {},
+    });
+    assert_eq!(all["routes"][4], pages);
+    assert_eq!(all["routes"][1]["host"], serde_json::Value::Null);
+    assert_eq!(
+        all["routes"][1]["callers"],
+        serde_json::json!(["crm", "b", "c", "d", "e"])
+    );
+    assert_eq!(all["routes"][2]["except"]["GET"][0], "license/usage");
+    let one = report(&["--json", "--route", "pages"]);
+    assert_eq!(one["routes"], serde_json::json!([pages]));
+}
+
+#[test]
+fn a_route_that_is_not_there() {
+    let folder = with_routes();
+    for (name, expected) in [
+        ("wid", "there is no route of this name; did you mean wide?"),
+        (
+            "canary",
+            "there is no route of this name; known routes are crm, wide, mint, own, pages",
+        ),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let (code, said) = check_with(folder.path(), &[&["--route", name], json].concat());
+            assert_eq!(code, Some(1), "{said}");
+            assert_eq!(said.trim_end(), expected);
+        }
+    }
+    // A file that cannot be used has its problems told first.
+    let text = FILE.replace("[search]", "[serach]");
+    write(&folder.path().join("proxy.yaml"), &text, 0o644);
+    let (code, said) = check_with(folder.path(), &["--route", "canary"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("did you mean search?"), "{said}");
+}

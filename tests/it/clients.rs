@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use countersign_emulator::{Emulator, Options, TOKEN_KEY, TOKEN_SECRET, TokenSeen};
 
-use crate::harness::{API_KEY, Gateway, Need, ROUTES, cannot, within};
+use crate::harness::{API_KEY, Gateway, Need, ROUTES, cannot, get, within};
 
 /// Whether a program is there, that is, runs; a test cannot do its work without it.
 fn is_there(program: &str) -> bool {
@@ -100,6 +100,55 @@ async fn gateway(site: std::net::SocketAddr) -> Gateway {
     let text = format!("{ROUTES}  - {{ name: work, mount: /work, site: emulated, token: server, callers: [crm], allow: [search, read-pages, write-pages, read-files, write-files, whoami] }}\n")
         .replace("callers:\n  crm:", "  emulated:\n    url: http://@SITE@\n    server_tokens: [{ key: env:EMULATED_KEY, secret: env:EMULATED_SECRET }]\ncallers:\n  crm:");
     Gateway::start(&text, site).await
+}
+
+/// Bytes that no URL has and that clients leave raw in a query, and how the emulated site notes them.
+const RAW: [(char, &str); 11] = [
+    ('"', "%22"),
+    ('<', "%3C"),
+    ('>', "%3E"),
+    ('{', "{"),
+    ('}', "}"),
+    ('|', "|"),
+    ('^', "^"),
+    ('[', "["),
+    (']', "]"),
+    ('`', "`"),
+    ('\'', "'"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_leave_raw_in_a_query() {
+    let emulator = Emulator::bind(Options {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let (site, journal) = (emulator.local_addr(), emulator.journal());
+    tokio::spawn(emulator.serve(std::future::pending()));
+    let gateway = gateway(site).await;
+    // A body that looks like a request goes before, on the same connection to the site.
+    let body = "GET /x?\"<>\" HTTP/1.1\r\n\r\n";
+    let upload = format!(
+        "PUT /work/@api/deki/pages/home/files/=raw.txt HTTP/1.1\r\nHost: gateway.test\r\nX-Api-Key: {API_KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(gateway.send(upload).await.status, 200);
+    drop(journal.take());
+    for (byte, noted) in RAW {
+        let query = |byte: &str| format!("/@api/deki/site/search?q=a{byte}b{byte}&limit=5");
+        let target = format!("/work{}", query(&byte.to_string()));
+        let answer = gateway.send(get(&target, "")).await;
+        assert_eq!(answer.status, 200, "{target}");
+        let arrivals = journal.take();
+        let targets: Vec<_> = arrivals.iter().map(|one| &one.target).collect();
+        assert_eq!(targets, [&query(noted)], "{byte}");
+    }
+    let file = gateway
+        .send(get("/work/@api/deki/pages/home/files/=raw.txt", ""))
+        .await;
+    assert_eq!(file.text(), body, "a body is left alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,10 +103,9 @@ fn usage() {
 #[test]
 fn check_says_what_is_wrong() {
     let (out, err) = run(&["check"], 0);
-    assert_eq!(
-        (out.as_str(), err.as_str()),
-        ("proxy.yaml is usable (1 listener, 3 routes)\n", "")
-    );
+    let first = out.lines().next();
+    assert_eq!(first, Some("proxy.yaml is usable (1 listener, 3 routes)"));
+    assert_eq!(err, "");
     let (out, err) = run(
         &[
             "check",
@@ -355,4 +354,32 @@ async fn run_listens_logs_and_stops() {
         .unwrap();
     assert_eq!(code.code(), Some(0));
     run(&["health", &format!("http://{admin}/healthz")], 1);
+}
+
+#[test]
+fn a_capability_that_is_nearly_right() {
+    for (name, expected) in [
+        (
+            "serach",
+            "there is no built-in capability of this name; did you mean search?",
+        ),
+        ("read_pages", "did you mean read-pages?"),
+        ("MINT-CREDENTIALS", "did you mean mint-credentials?"),
+        ("traslate", "did you mean translate?"),
+        ("canary", "known capabilities are search, read-pages,"),
+        ("", "known capabilities are search, read-pages,"),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let arguments = [&["capabilities", name], json].concat();
+            let (out, err) = run(&arguments, 1);
+            assert!(out.is_empty(), "{name}: {out}");
+            assert!(err.contains(expected), "{name}: {err}");
+            assert!(!err.contains("canary"), "{err}");
+        }
+    }
+    let (out, _) = run(&["capabilities", "whoami"], 0);
+    assert_eq!(
+        out,
+        "whoami: Ask the site which user it sees.\n  GET     users/current\n"
+    );
 }

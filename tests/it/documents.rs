@@ -238,6 +238,8 @@ impl Reader {
             assert!(said.contains("valid\n"), "{said}");
         } else if line == "countersign check" {
             assert!(self.shell(line).contains("proxy.yaml is usable"));
+        } else if line == "countersign check --route crm" {
+            assert!(self.shell(line).contains("\n  GET     users/current\n"));
         } else {
             panic!("a command of the README that nobody tries: {line}");
         }

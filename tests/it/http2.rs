@@ -696,3 +696,90 @@ async fn streams_that_nobody_reads_hold_few_connections_to_the_site() {
     .await;
     assert_eq!(rig.get("/crm/@api/deki/pages/home", "").await.status, 200);
 }
+
+/// The error code with which a stream is reset, or nothing if its answer ends.
+async fn reset_of(wire: &mut Wire, stream: u32) -> Option<u32> {
+    use tokio::io::AsyncReadExt;
+    loop {
+        let mut head = [0; 9];
+        wire.stream.read_exact(&mut head).await.unwrap();
+        let [a, b, c, kind, flags, rest @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        wire.stream.read_exact(&mut payload).await.unwrap();
+        if u32::from_be_bytes(rest) != stream {
+            continue;
+        }
+        match kind {
+            RST_STREAM => return Some(u32::from_be_bytes(payload.try_into().unwrap())),
+            HEADERS | DATA if flags & END_STREAM != 0 => return None,
+            _ => {}
+        }
+    }
+}
+
+/// What stands raw in a target is judged by the protocol's library before the gateway sees it: some
+/// bytes reset the stream, the others end as on HTTP/1.1. Client libraries encode all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_bytes_in_a_target() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum End {
+        Forwarded,
+        Cut,
+        Refused,
+        Reset,
+    }
+    use End::{Cut, Forwarded, Refused, Reset};
+    let rig = rig().await;
+    let mut wire = raw(&rig).await;
+    for (number, (byte, in_path, in_query)) in [
+        ('"', Refused, Reset),
+        ('<', Reset, Reset),
+        ('>', Reset, Reset),
+        ('{', Refused, Forwarded),
+        ('}', Refused, Forwarded),
+        ('|', Refused, Forwarded),
+        ('^', Refused, Forwarded),
+        ('[', Refused, Forwarded),
+        (']', Refused, Forwarded),
+        ('`', Reset, Forwarded),
+        ('\'', Forwarded, Forwarded),
+        (' ', Reset, Reset),
+        ('\\', Refused, Forwarded),
+        ('\u{1}', Reset, Reset),
+        ('\u{7f}', Reset, Reset),
+        ('\u{e9}', Refused, Refused),
+        ('#', Cut, Cut),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (which, target, expected) in [
+            (0, format!("/crm/@api/deki/pages/=a{byte}b"), in_path),
+            (1, format!("/crm/@api/deki/pages?q=a{byte}b"), in_query),
+        ] {
+            let stream = 4 * u32::try_from(number).unwrap() + 2 * which + 1;
+            let opening = frame(HEADERS, END_HEADERS | END_STREAM, stream, &request(&target));
+            wire.write(opening).await;
+            let reset = within(reset_of(&mut wire, stream)).await;
+            let seen = rig.site.take();
+            let seen: Vec<_> = seen.iter().map(|seen| &*seen.target).collect();
+            let end = match (reset, &seen[..]) {
+                (Some(1), []) => Reset,
+                (None, []) => Refused,
+                (None, [one]) if *one == &target[4..] => Forwarded,
+                (None, [one]) if target[4..].starts_with(&format!("{one}#")) => Cut,
+                other => panic!("{target}: {other:?}"),
+            };
+            assert_eq!(end, expected, "{target}");
+        }
+    }
+    // What is no UTF-8 costs the connection.
+    let mut block = request("/crm/@api/deki/pages?q=~~");
+    let at = block.windows(2).position(|two| two == b"~~").unwrap();
+    block[at] = 0xff;
+    wire.write(frame(HEADERS, END_HEADERS | END_STREAM, 101, &block))
+        .await;
+    drop(within(wire.rest()).await);
+    assert_eq!(rig.site.count(), 0);
+    others_are_served(&rig).await;
+}

@@ -12,7 +12,7 @@ use proptest::sample::select;
 
 use crate::harness::{API_KEY, ROUTES, compile};
 
-const ENDPOINTS: [&[&str]; 14] = [
+const ENDPOINTS: [&[&str]; 19] = [
     &["users", "authenticate"],
     &["users", "1", "password"],
     &["users", "=admin", "password"],
@@ -26,7 +26,12 @@ const ENDPOINTS: [&[&str]; 14] = [
     &["site", "export", "users"],
     &["host"],
     &["host", "stats"],
+    &["license"],
     &["license", "transfer"],
+    &["license", "key", "x"],
+    &["site", "import", "x"],
+    &["site", "jobs", "1", "archive"],
+    &["site", "jobs", "1", "x", "y"],
 ];
 
 /// A route of the file's own that allows whatever a wildcard takes stands beside the others.

@@ -87,7 +87,13 @@ fn the_demo_is_coloured() {
 
 #[test]
 fn commands_that_end_say_what_they_say_into_a_pipe() {
-    for arguments in [&["check"][..], &["--version"], &["check", "--json"]] {
+    for arguments in [
+        &["check"][..],
+        &["--version"],
+        &["check", "--json"],
+        &["check", "--route", "crm"],
+        &["capabilities", "translate"],
+    ] {
         let piped = Command::new(env!("CARGO_BIN_EXE_countersign"))
             .args(arguments)
             .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -1,10 +1,14 @@
 //! Capabilities: the catalogue that is compiled in, and the file's own.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use http::Method;
 
 use crate::config::problem::Findings;
 use crate::config::tree::{At, Fields, Node, join};
-use crate::policy::capability::{Pattern, Rule};
+use crate::policy::capability::{Allowance, Minting, Pattern, Rule};
 use crate::policy::method::METHODS;
 
 /// The name of the capability that nothing else includes.
@@ -22,30 +26,59 @@ pub(crate) struct NamedCapability {
     /// What it is for, in one sentence; empty where a file does not say.
     pub(crate) about: String,
     pub(crate) rules: Vec<Rule>,
+    /// What its rules list and is none of it; only where it is compiled in.
+    pub(crate) except: Vec<Rule>,
 }
 
 /// Everything a route may allow.
-pub(super) struct Catalogue(Vec<NamedCapability>);
+pub(super) struct Catalogue {
+    capabilities: Vec<NamedCapability>,
+    minting: Arc<Minting>,
+    /// What was joined so far, by the names: routes that allow the same share it.
+    joined: RefCell<HashMap<Vec<String>, Allowance>>,
+}
 
 impl Catalogue {
+    fn built_in() -> Self {
+        let capabilities = built_in();
+        let minting = capabilities.iter().find(|one| one.name == MINTING);
+        let minting =
+            minting.map(|minting| Minting::new(minting.rules.clone(), minting.except.clone()));
+        Self {
+            minting: minting.unwrap_or_default().into(),
+            joined: RefCell::default(),
+            capabilities,
+        }
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<&NamedCapability> {
-        self.0.iter().find(|capability| capability.name == name)
+        let mut capabilities = self.capabilities.iter();
+        capabilities.find(|capability| capability.name == name)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|capability| capability.name.as_str())
+        self.capabilities.iter().map(|one| one.name.as_str())
     }
 
-    /// The rules of what hands out credentials.
-    pub(super) fn minting(&self) -> &[Rule] {
-        self.find(MINTING).map_or(&[], |minting| &minting.rules)
+    /// What a route with these capabilities allows.
+    pub(super) fn join(&self, chosen: &[&NamedCapability]) -> Allowance {
+        let names: Vec<&str> = chosen.iter().map(|one| &*one.name).collect();
+        let join = || {
+            let others = chosen.iter().filter(|one| one.name != MINTING);
+            let rules = others.flat_map(|one| one.rules.iter().cloned()).collect();
+            let may_mint = names.contains(&MINTING);
+            Allowance::new(&names, rules, Arc::clone(&self.minting), may_mint)
+        };
+        let by_names = names.iter().copied().map(str::to_owned).collect();
+        let mut joined = self.joined.borrow_mut();
+        joined.entry(by_names).or_insert_with(join).clone()
     }
 }
 
 pub(super) fn compile(file: &Fields<'_>) -> Catalogue {
-    let mut all = Catalogue(built_in());
+    let mut all = Catalogue::built_in();
     let own = file
-        .optional("capabilities", |at| Some(section(at)))
+        .optional("capabilities", |at| Some(section(at, &[])))
         .unwrap_or_default();
     for capability in own {
         let place = format!("capabilities.{}", capability.name);
@@ -57,8 +90,7 @@ pub(super) fn compile(file: &Fields<'_>) -> Catalogue {
             continue;
         }
         for rule in &capability.rules {
-            let mut minting = all.minting().iter();
-            if minting.any(|minting| minting.pattern.covers(&rule.pattern)) {
+            if all.minting.shadows(rule) {
                 file.warning_at(
                     &place,
                     format!(
@@ -68,7 +100,7 @@ pub(super) fn compile(file: &Fields<'_>) -> Catalogue {
                 );
             }
         }
-        all.0.push(capability);
+        all.capabilities.push(capability);
     }
     all
 }
@@ -78,7 +110,8 @@ pub(crate) fn built_in() -> Vec<NamedCapability> {
     let tree = Node::parse(CATALOGUE).expect("the catalogue is YAML, as a test shows");
     let findings = Findings::default();
     let fields = At::new(&tree, "", &findings).fields(&["version", "capabilities"]);
-    let read = |fields: Fields<'_>| fields.optional("capabilities", |at| Some(section(at)));
+    let read =
+        |fields: Fields<'_>| fields.optional("capabilities", |at| Some(section(at, &["except"])));
     let mut capabilities = fields.and_then(read).unwrap_or_default();
     let (problems, _) = findings.into_parts();
     assert!(
@@ -99,7 +132,8 @@ pub(crate) fn built_in() -> Vec<NamedCapability> {
     capabilities
 }
 
-fn section(at: At<'_>) -> Vec<NamedCapability> {
+/// Capabilities by name, which may have these keys beside the ones that a file's own may have.
+fn section(at: At<'_>, more: &[&str]) -> Vec<NamedCapability> {
     let Some(entries) = at.map() else {
         return Vec::new();
     };
@@ -111,21 +145,28 @@ fn section(at: At<'_>) -> Vec<NamedCapability> {
             if !super::is_name(name) {
                 at.problem(super::NAME_CURE);
             }
-            let (about, rules) = entry(at)?;
+            let fields = at.fields(&[&["about"], more, &methods()].concat())?;
+            let about = fields.optional("about", |at| at.text().map(str::to_owned));
+            let except = fields.optional("except", |at| Some(rules(&at.fields(&methods())?)));
             Some(NamedCapability {
                 name: name.to_owned(),
-                about,
-                rules,
+                about: about.unwrap_or_default(),
+                rules: rules(&fields),
+                except: except.unwrap_or_default(),
             })
         })
         .collect()
 }
 
-/// What a capability is for, and its rules.
-fn entry(at: At<'_>) -> Option<(String, Vec<Rule>)> {
-    let names: Vec<&str> = METHODS.iter().map(Method::as_str).collect();
-    let known = [&["about", "any"][..], &names].concat();
-    let fields = at.fields(&known)?;
+/// The keys that hold patterns.
+fn methods() -> Vec<&'static str> {
+    ["any"]
+        .into_iter()
+        .chain(METHODS.iter().map(Method::as_str))
+        .collect()
+}
+
+fn rules(fields: &Fields<'_>) -> Vec<Rule> {
     let methods = METHODS
         .iter()
         .map(|method| (method.as_str(), Some(method.clone())));
@@ -140,29 +181,22 @@ fn entry(at: At<'_>) -> Option<(String, Vec<Rule>)> {
             pattern,
         }));
     }
-    let about = fields.optional("about", |at| at.text().map(str::to_owned));
-    Some((about.unwrap_or_default(), rules))
+    rules
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::capability::{Allowance, Allowed};
+    use crate::policy::capability::Allowed;
     use crate::policy::target::Target;
 
     /// Every line of the table of calls that public clients make: `K` is a name in whatever encoding.
     const CALLS: &str = include_str!("../../../tests/fixtures/calls.txt");
 
-    fn allowance(capabilities: &[NamedCapability], names: &[&str]) -> Allowance {
-        let rules = |wanted: &dyn Fn(&str) -> bool| {
-            let chosen = capabilities.iter().filter(|one| wanted(&one.name));
-            chosen.flat_map(|one| one.rules.iter().cloned()).collect()
-        };
-        Allowance::new(
-            rules(&|name| names.contains(&name)),
-            rules(&|name| name == MINTING),
-            false,
-        )
+    fn allowance(names: &[&str]) -> Allowance {
+        let catalogue = Catalogue::built_in();
+        let chosen = names.iter().map(|name| catalogue.find(name).unwrap());
+        catalogue.join(&chosen.collect::<Vec<_>>())
     }
 
     fn judge(allowance: &Allowance, method: &str, path: &str) -> Allowed {
@@ -174,13 +208,12 @@ mod tests {
 
     #[test]
     fn every_call_of_the_public_clients_is_covered() {
-        let capabilities = built_in();
-        let all = allowance(&capabilities, &["all"]);
+        let all = allowance(&["all"]);
         for line in CALLS.lines().filter(|line| !line.starts_with('#')) {
             let [name, methods, paths] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else {
                 panic!("{line}");
             };
-            let named = allowance(&capabilities, &[name]);
+            let named = allowance(&[name]);
             for path in paths.split(' ') {
                 for method in methods.split(',') {
                     for key in [
@@ -190,16 +223,18 @@ mod tests {
                         "my%2520prop",
                     ] {
                         let path = path.replace('K', key);
-                        for (what, allowance) in [(name, &named), ("all", &all)] {
-                            let judged = judge(allowance, method, &path);
-                            if name == MINTING {
-                                assert_eq!(judged, Allowed::NoItMints, "{method} {path} by {what}");
-                            } else {
-                                let is_allowed =
-                                    matches!(judged, Allowed::Yes { mints: false, .. });
-                                assert!(is_allowed, "{method} {path} by {what}: {judged:?}");
-                            }
-                        }
+                        let said = |judged| match judged {
+                            Allowed::Yes { mints: true, .. } => "mints",
+                            Allowed::Yes { .. } => "yes",
+                            Allowed::No => "no",
+                            Allowed::NoItMints => "no, it mints",
+                        };
+                        let expected = match name {
+                            MINTING => ["mints", "no, it mints"],
+                            _ => ["yes", "yes"],
+                        };
+                        let judged = [&named, &all].map(|by| said(judge(by, method, &path)));
+                        assert_eq!(judged, expected, "{method} {path} by {name} and all");
                     }
                 }
             }
@@ -231,11 +266,86 @@ mod tests {
         let capabilities = built_in();
         let minting = capabilities.iter().find(|one| one.name == MINTING).unwrap();
         assert!(!minting.rules.is_empty());
+        for rule in &minting.rules {
+            let is_whole = rule.method.is_none() && rule.pattern.text().ends_with("/**");
+            assert!(
+                is_whole,
+                "an endpoint mints in all that lies below: {rule:?}"
+            );
+        }
+        let is_covered = |rule: &Rule| {
+            let mut minting = minting.rules.iter();
+            minting.any(|minting| minting.pattern.covers(&rule.pattern))
+        };
         let others = capabilities.iter().filter(|one| one.name != MINTING);
-        for rule in others.flat_map(|one| &one.rules) {
-            let mut shadows = minting.rules.iter();
-            let shadow = shadows.find(|one| one.pattern.covers(&rule.pattern));
-            assert_eq!(shadow, None, "{rule:?}");
+        let listed: Vec<&Rule> = others.flat_map(|one| &one.rules).collect();
+        for rule in &listed {
+            let is_harmless = minting.except.contains(rule);
+            assert!(!is_covered(rule) || is_harmless, "{rule:?}");
+        }
+        for rule in &minting.except {
+            assert!(is_covered(rule) && listed.contains(&rule), "{rule:?}");
+            let has_tail = rule.method.is_none() || rule.pattern.text().contains("**");
+            assert!(!has_tail, "an exception is no more than it says: {rule:?}");
+        }
+    }
+
+    #[test]
+    fn routes_that_allow_the_same_share_it() {
+        let catalogue = Catalogue::built_in();
+        let join = |names: &[&str]| {
+            let chosen = names.iter().map(|name| catalogue.find(name).unwrap());
+            catalogue.join(&chosen.collect::<Vec<_>>())
+        };
+        for names in [&["all"][..], &["search", "whoami"], &["all", MINTING]] {
+            assert_eq!(join(names).may_mint(), names.contains(&MINTING));
+            let two = [join(names), join(names)];
+            assert!(two[0].is_same(&two[1]), "{names:?}");
+        }
+        assert!(!join(&["all"]).is_same(&join(&["search"])));
+    }
+
+    /// Whatever a file's own wildcard takes.
+    #[test]
+    fn nothing_below_what_mints_is_taken_by_a_wildcard() {
+        let wild = ["**", "{key}", "{key}/{key}", "{key}/{key}/{key}"].map(|pattern| Rule {
+            method: None,
+            pattern: Pattern::parse(pattern).unwrap(),
+        });
+        let minting = Catalogue::built_in().minting;
+        let allowance = Allowance::new(&[], wild.into(), minting, false);
+        for (method, path) in [
+            ("GET", "license"),
+            ("GET", "license/key"),
+            ("POST", "license/transfer"),
+            ("PUT", "license/usage"),
+            ("GET", "License/download/x"),
+            ("GET", "license/usage/users"),
+            ("GET", "site/export"),
+            ("GET", "site/export/users"),
+            ("POST", "site/import/groups"),
+            ("POST", "site/import/x/y"),
+            ("DELETE", "site/jobs/1"),
+            ("PUT", "site/jobs/import"),
+            ("GET", "site/jobs/1/archive"),
+            ("GET", "site/bans/1"),
+            ("GET", "host/x"),
+        ] {
+            let judged = judge(&allowance, method, path);
+            assert_eq!(judged, Allowed::NoItMints, "{method} {path}");
+        }
+        for (method, path) in [
+            ("GET", "license/usage"),
+            ("GET", "site/jobs/1"),
+            ("POST", "site/jobs/import"),
+            ("POST", "site/export"),
+            ("GET", "licenses"),
+            ("GET", "pages/license"),
+            ("GET", "site/license"),
+        ] {
+            let judged = judge(&allowance, method, path);
+            let passes = matches!(judged, Allowed::Yes { mints: false, .. });
+            assert!(passes, "{method} {path}: {judged:?}");
         }
     }
 

@@ -183,32 +183,19 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
     if !fields.has("allow") {
         fields.problem("allow is missing; list capabilities such as search and read-pages: without them nothing may be done");
     }
-    let mut may_mint = false;
     let chosen = fields.each("allow", |at| {
         let name = at.text()?;
         let capability = catalogue.find(name);
-        match capability {
-            None => {
-                let cure = cure(name, catalogue.names(), "capabilities");
-                at.problem(format!("there is no such capability; {cure}"));
-            }
-            Some(_) if name == MINTING => {
-                may_mint = true;
-                at.warning("callers of this route may obtain sessions, passwords and tokens of the site; allow it only where nothing else will do");
-            }
-            Some(_) => {}
+        if capability.is_none() {
+            let cure = cure(name, catalogue.names(), "capabilities");
+            at.problem(format!("there is no such capability; {cure}"));
+        }
+        if name == MINTING {
+            at.warning("callers of this route may obtain sessions, passwords and tokens of the site; allow it only where nothing else will do");
         }
         capability
     });
-    let rules = chosen
-        .iter()
-        .flat_map(|capability| capability.rules.iter().cloned())
-        .collect();
-    Some(Allowance::new(
-        rules,
-        catalogue.minting().to_vec(),
-        may_mint,
-    ))
+    Some(catalogue.join(&chosen))
 }
 
 fn server(
