@@ -6,6 +6,7 @@ mod exchange;
 mod held;
 mod permits;
 mod probe;
+mod prove;
 mod relay;
 mod replay;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use self::replay::Replay;
 use crate::policy::cors::Preflights;
 use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
+use crate::policy::proof::{Need, Proof};
 use crate::policy::request::{Body, Request};
 use crate::policy::{Refusal, Verdict};
 use crate::rewrite::{self, Edits, Keep, Value};
@@ -68,6 +70,8 @@ enum Opening {
     Forward { head: Vec<u8>, body: Body },
     /// First it must be known whether its body, of unannounced length, has a byte.
     LookAtBody,
+    /// First this must be known.
+    Need(Need),
     /// It is answered here.
     Answer(Own),
 }
@@ -174,12 +178,23 @@ impl Gateway {
         down: &mut D,
         exchange: &mut Exchange<'_>,
     ) -> Result<(Vec<u8>, Body), Option<Own>> {
+        let mut proof = Proof::default();
         loop {
-            match down.with_request(|request| self.open(request, exchange)) {
+            match down.with_request(|request| self.open(request, &proof, exchange)) {
                 Opening::Forward { head, body } => return Ok((head, body)),
                 Opening::Answer(own) => {
                     down.open_body();
                     return Err(Some(own));
+                }
+                Opening::Need(need) => {
+                    // Boxed, so that exchanges that need nothing hold no room for it.
+                    match Box::pin(self.prove(need, &mut proof, exchange)).await {
+                        Ok(()) => continue,
+                        Err(refusal) => {
+                            down.open_body();
+                            return Err(Some(Own::Refusal(refusal, None)));
+                        }
+                    }
                 }
                 Opening::LookAtBody => {}
             }
@@ -204,10 +219,11 @@ impl Gateway {
     fn open(
         &self,
         request: Result<&Request<'_>, HeadFault>,
+        proof: &Proof,
         exchange: &mut Exchange<'_>,
     ) -> Opening {
         let request = match request {
-            Ok(request) => request,
+            Ok(request) => &Request { proof, ..*request },
             Err(fault) => {
                 let (refusal, pause) = self.charge(exchange, None, fault.refusal());
                 return Opening::Answer(Own::Refusal(refusal, pause));
@@ -225,6 +241,7 @@ impl Gateway {
             }
             Verdict::Preflight(preflights) => return Opening::Answer(Own::Preflight(preflights)),
             Verdict::Options(methods) => return Opening::Answer(Own::Options(methods)),
+            Verdict::Need(need) => return Opening::Need(need),
         };
         let is_bodiless = matches!(request.method, b"GET" | b"HEAD" | b"OPTIONS");
         if is_bodiless && request.body == Body::Unknown {

@@ -16,6 +16,7 @@ pub(crate) mod names;
 pub mod origin;
 pub mod parameter;
 pub mod peer;
+pub mod proof;
 mod reading;
 pub mod refusal;
 pub mod request;
@@ -26,13 +27,14 @@ pub mod target;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use self::caller::{Callers, is_key_of_ours};
+use self::caller::{Callers, Identified, is_key_of_ours};
 use self::capability::Allowed;
 use self::cors::{Preflights, Sharing};
 use self::host::Authority;
 use self::method::EffectiveMethod;
 use self::origin::Presented;
 use self::parameter::Parameters;
+use self::proof::Need;
 pub use self::refusal::Refusal;
 pub use self::request::Request;
 use self::request::{Body, Repeated};
@@ -70,6 +72,8 @@ pub enum Verdict {
     Preflight(Preflights),
     /// An OPTIONS that may go no further (RFC 9110 section 7.6.2), answered with these methods.
     Options(Arc<str>),
+    /// That cannot be told before this is known: then it is to be decided again.
+    Need(Need),
     /// The request goes nowhere.
     Refuse(Refusal),
 }
@@ -81,6 +85,8 @@ pub struct Found {
     pub route: Option<Arc<Route>>,
     /// The caller that was identified.
     pub caller: Option<Arc<str>>,
+    /// What exactly is wrong with the credential presented: one word of a closed list.
+    pub credential_fault: Option<&'static str>,
     /// As whom the caller acts.
     pub user: Option<User>,
     /// What the request came as, and what it does at the site.
@@ -148,7 +154,7 @@ impl Policy {
     /// Whether a request presents a caller's credential, be it for another route: it is no stranger's,
     /// whatever else is wrong with it.
     pub fn knows_caller_of(&self, request: &Request<'_>) -> bool {
-        self.callers.identify(request).is_ok()
+        matches!(self.callers.identify(request), Ok(Identified::Caller(..)))
     }
 
     /// Every route, in the file's order.
@@ -207,13 +213,18 @@ impl Policy {
         check_token(route, request)?;
         origin?;
 
-        let identity = identify(route, request, found)?;
+        let actor = match identify(route, request, found)? {
+            Actor::Unsettled(need) => return Ok(Verdict::Need(need)),
+            Actor::Known(identity) => Ok(identity),
+            Actor::Denied(refusal) => Err(refusal),
+        };
         let method = EffectiveMethod::find(request, parameters.verb.as_ref())?;
         found.effective_method = Some(method.clone());
         let mints = check_capability(route, &method, &target, found)?;
         if matches!(request.body, Body::Length(bytes) if bytes > route.body_bytes_max) {
             return Err(Refusal::BodyTooLarge);
         }
+        let identity = actor?;
         if method.effective == http::Method::OPTIONS && is_for_us(request) {
             return Ok(Verdict::Options(Arc::clone(&route.preflights.methods)));
         }
@@ -305,17 +316,37 @@ fn check_token(route: &Route, request: &Request<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// As whom a request goes on, as far as that is known.
+enum Actor {
+    /// As this one.
+    Known(Identity),
+    /// As a user that its caller may not be. It is told so after all else, which concerns every user.
+    Denied(Refusal),
+    /// That cannot be told before this is known.
+    Unsettled(Need),
+}
+
 /// Finds out who calls, and with that as whom the request goes on.
-fn identify(route: &Route, request: &Request<'_>, found: &mut Found) -> Result<Identity, Refusal> {
-    match &route.access {
-        Access::Browser => Ok(Identity::Page),
-        Access::Server { callers, .. } => {
-            let acting = callers.identify(request)?;
-            found.caller = Some(Arc::clone(&acting.caller.name));
-            found.user = Some(acting.user.clone());
-            Ok(Identity::User(acting.user.clone()))
+fn identify(route: &Route, request: &Request<'_>, found: &mut Found) -> Result<Actor, Refusal> {
+    let Access::Server { callers, .. } = &route.access else {
+        return Ok(Actor::Known(Identity::Page));
+    };
+    let identified = callers.identify(request).map_err(|stranger| {
+        found.credential_fault = stranger.cause;
+        stranger.refusal
+    });
+    let (acting, claims) = match identified? {
+        Identified::Caller(acting, claims) => (acting, claims),
+        Identified::Needs(need) => return Ok(Actor::Unsettled(need)),
+    };
+    found.caller = Some(Arc::clone(&acting.caller.name));
+    Ok(match acting.acts_as.choose(request, claims.as_deref()) {
+        Ok(user) => {
+            found.user = Some(user.clone());
+            Actor::Known(Identity::User(user))
         }
-    }
+        Err(refusal) => Actor::Denied(refusal),
+    })
 }
 
 /// Whether a request may not be forwarded once: `Max-Forwards: 0`.
@@ -348,8 +379,8 @@ fn check_capability(
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::acts_as::ActingCaller;
-    use super::caller::{Caller, KeyDigest};
+    use super::acts_as::{ActingCaller, ActsAs};
+    use super::caller::{Caller, Credential, KeyDigest};
     use super::capability::{Allowance, Minting, Pattern, Rule};
     use super::origin::{OriginPattern, Origins};
     use super::request::tests::{fields, request};
@@ -413,13 +444,17 @@ pub(crate) mod tests {
             mount: Mount::parse(mount).unwrap_or_default(),
             site: Arc::new(site()),
             access: Access::Server {
-                callers: Callers::new(vec![ActingCaller {
+                callers: Box::new(Callers::new(vec![ActingCaller {
                     caller: Arc::new(Caller {
                         name: "crm".into(),
-                        api_keys: vec![KeyDigest::of(API_KEY.as_bytes())],
+                        credential: Some(Credential::ApiKeys(vec![KeyDigest::of(
+                            API_KEY.as_bytes(),
+                        )])),
+                        certificate: None,
+                        allowed_addresses: None,
                     }),
-                    user: User::parse("=crm-bot", UserEncoding::Plain).unwrap(),
-                }]),
+                    acts_as: ActsAs::Fixed(User::parse("=crm-bot", UserEncoding::Plain).unwrap()),
+                }])),
                 origins: origins("app.example.com"),
             },
             preflights: Preflights::new(&allow.methods(), ["x-api-key"]),
@@ -455,6 +490,7 @@ pub(crate) mod tests {
             Verdict::Preflight(preflights) => Ok(&*preflights.methods),
             Verdict::Options(methods) => Ok(&**methods),
             Verdict::Refuse(refusal) => Err(*refusal),
+            Verdict::Need(need) => panic!("{need:?}"),
         };
         assert_eq!(seen, expected, "{method} {target} {lines:?}");
     }

@@ -232,7 +232,10 @@ impl Drop for Exchange<'_> {
             site_status: self.site_status,
             refusal: self.refusal,
             would_refuse: found.would_refuse,
-            cause: self.cause.or(self.refusal.and_then(Refusal::fault)),
+            cause: self
+                .cause
+                .or(found.credential_fault)
+                .or(self.refusal.and_then(Refusal::fault)),
             attempts: self.attempts,
             request_bytes: self.request_bytes,
             answer_bytes: self.answer_bytes,

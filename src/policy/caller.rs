@@ -1,94 +1,176 @@
-//! Who is calling: turns a presented credential into a [`Caller`], or refuses.
+//! Who is calling: turns what a request presents into a [`Caller`], or refuses.
 //!
-//! Only SHA-256 digests of keys are held. A presented key is hashed, and its digest looked up: one
-//! caller costs what ten thousand cost. Nobody can make digests that are nearly right, and the one
-//! that is found is compared in constant time, so timing tells nothing of a key.
+//! One credential identifies. Two that could each identify somebody are refused, whoever they name:
+//! which of them counts would be a matter of order. A credential of a kind that no caller of the route
+//! has counts for nothing beside one that does: Zendesk signs every webhook, whatever it authenticates
+//! with, and ServiceNow documents Basic beside its certificate.
 
+pub mod api_key;
+pub mod basic;
 pub mod certificate;
+pub mod hmac;
+pub mod jwt;
+mod presented;
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
+pub use self::api_key::{KeyDigest, is_key_of_ours};
+use self::basic::{Basic, Pair};
+use self::certificate::{Certificate, CertificateRule, Match};
+use self::hmac::{Scheme, SignatureFault};
+use self::jwt::{Claims, Issuer, TokenFault, TokenRules, Verified};
+use self::presented::{Presented, has_form_of_token};
+use super::Refusal;
 use super::acts_as::ActingCaller;
-use super::request::Request;
-use super::{Refusal, TOKEN_HEADER};
+use super::fault::MessageFault;
+use super::peer::Networks;
+use super::proof::Need;
+use super::request::{Body, Request};
 
-/// The headers an API key may come in, beside `X-Deki-Token`.
+/// The headers a credential may come in, beside `X-Deki-Token` and those of signatures.
 pub const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
 
-/// Longest credential in bytes that is looked at.
-const CREDENTIAL_BYTES_MAX: usize = 1024;
+/// Longest credential in bytes that is looked at: Entra tokens with many groups have more than 8 KiB.
+const CREDENTIAL_BYTES_MAX: usize = 16 * 1024;
 
 /// A program that may call the gateway.
 #[derive(Debug)]
 pub struct Caller {
     /// Its name in the file, in the access log and in metrics.
     pub name: Arc<str>,
-    /// Digests of the keys it may present: several while one is rotated out.
-    pub api_keys: Vec<KeyDigest>,
+    /// What it presents in its messages; nothing, if its certificate is all.
+    pub credential: Option<Credential>,
+    /// The certificate it must present, be it alone or beside its credential.
+    pub certificate: Option<CertificateRule>,
+    /// Where it may call from; `None` for anywhere.
+    pub allowed_addresses: Option<Networks>,
 }
 
-/// The SHA-256 digest of an API key.
-#[derive(Clone, Copy, Debug)]
-pub struct KeyDigest([u8; 32]);
-
-impl KeyDigest {
-    /// The digest of a key.
-    pub fn of(key: &[u8]) -> Self {
-        Self(Sha256::digest(key).into())
-    }
-
-    /// Reads 64 hexadecimal digits; `None` for anything else.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let mut digest = [0; 32];
-        let decoded = base16ct::mixed::decode(text, &mut digest).ok()?;
-        (decoded.len() == 32).then_some(Self(digest))
-    }
-
-    /// As it stands in the file: 64 lower-case hexadecimal digits.
-    pub fn to_hex(self) -> String {
-        base16ct::lower::encode_string(&self.0)
+impl Caller {
+    /// The digests of its keys; none, if it presents something else.
+    pub fn api_keys(&self) -> &[KeyDigest] {
+        match &self.credential {
+            Some(Credential::ApiKeys(keys)) => keys,
+            _ => &[],
+        }
     }
 }
 
-/// In constant time.
-impl PartialEq for KeyDigest {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
-    }
-}
-
-impl Eq for KeyDigest {}
-
-impl Hash for KeyDigest {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(&self.0);
-    }
+/// What a caller presents in its messages.
+#[derive(Debug)]
+pub enum Credential {
+    /// One of these keys: several while one is rotated out.
+    ApiKeys(Vec<KeyDigest>),
+    /// A user name and a password.
+    Basic(Basic),
+    /// A token of an identity provider.
+    Jwt(TokenRules),
+    /// A signature of each message.
+    Signature(Scheme),
 }
 
 /// The callers of one route, found by what they present. Without any, nobody is let in.
+///
+/// One caller costs what ten thousand cost: keys, user names and certificates are looked up. A key's
+/// digest is compared in constant time, and nobody can make digests that are nearly right, so timing
+/// tells nothing of a key.
 #[derive(Debug, Default)]
 pub struct Callers {
     all: Vec<ActingCaller>,
     /// Where in `all` the caller with this key stands.
     by_key: HashMap<KeyDigest, usize, RandomState>,
+    by_user_name: HashMap<Box<[u8]>, usize, RandomState>,
+    /// Callers whose certificate is all they present, or is demanded beside.
+    by_certificate: HashMap<CertificateRule, usize, RandomState>,
+    /// Whose tokens any of them presents.
+    issuers: Arc<[Arc<Issuer>]>,
+    /// Those that sign.
+    signing: Vec<usize>,
+}
+
+/// What is found of a request's caller.
+#[derive(Debug)]
+pub enum Identified<'c> {
+    /// It is this one, and its token says so.
+    Caller(&'c ActingCaller, Option<Arc<Claims>>),
+    /// That cannot be told before this is known.
+    Needs(Need),
+}
+
+/// Why a request has no caller, and what exactly was wrong, for the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// What the caller is told.
+    pub refusal: Refusal,
+    /// One word of a closed list, where there is more to say.
+    pub cause: Option<&'static str>,
+}
+
+impl From<Refusal> for Stranger {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            cause: None,
+        }
+    }
+}
+
+impl From<TokenFault> for Stranger {
+    fn from(fault: TokenFault) -> Self {
+        Self {
+            refusal: fault.refusal(),
+            cause: Some(fault.name()),
+        }
+    }
+}
+
+impl From<SignatureFault> for Stranger {
+    fn from(fault: SignatureFault) -> Self {
+        Self {
+            refusal: fault.refusal(),
+            cause: Some(fault.name()),
+        }
+    }
 }
 
 impl Callers {
-    /// Arranges callers; no two of them have a key in common.
+    /// Arranges callers; no two of them have a key, a user name or a certificate in common.
     pub fn new(all: Vec<ActingCaller>) -> Self {
-        let by_key = all.iter().enumerate().flat_map(|(index, acting)| {
-            let keys = acting.caller.api_keys.iter();
-            keys.map(move |digest| (*digest, index))
-        });
+        let mut callers = Self::default();
+        let mut issuers: Vec<Arc<Issuer>> = Vec::new();
+        for (index, acting) in all.iter().enumerate() {
+            match &acting.caller.credential {
+                Some(Credential::ApiKeys(keys)) => {
+                    let keys = keys.iter().map(|digest| (*digest, index));
+                    callers.by_key.extend(keys);
+                }
+                Some(Credential::Basic(basic)) => {
+                    let name = basic.user_name.as_bytes();
+                    callers.by_user_name.insert(name.into(), index);
+                }
+                Some(Credential::Jwt(rules)) if !issuers.contains(&rules.issuer) => {
+                    issuers.push(Arc::clone(&rules.issuer));
+                }
+                Some(Credential::Jwt(_)) | None => {}
+                Some(Credential::Signature(_)) => callers.signing.push(index),
+            }
+            if let Some(rule) = &acting.caller.certificate {
+                let known = callers.by_certificate.entry(rule.clone());
+                if acting.caller.credential.is_none() {
+                    known.insert_entry(index);
+                } else {
+                    known.or_insert(index);
+                }
+            }
+        }
         Self {
-            by_key: by_key.collect(),
             all,
+            issuers: issuers.into(),
+            ..callers
         }
     }
 
@@ -100,63 +182,282 @@ impl Callers {
     /// The caller whose credential a request presents.
     ///
     /// # Errors
-    /// The refusals of a credential that is missing, ambiguous or unknown.
-    pub fn identify(&self, request: &Request<'_>) -> Result<&ActingCaller, Refusal> {
-        let key = presented(request)?;
-        if key.len() > CREDENTIAL_BYTES_MAX {
-            return Err(Refusal::CredentialUnknown);
-        }
-        self.by_key
-            .get(&KeyDigest::of(key))
-            .map(|index| &self.all[*index])
-            .ok_or(Refusal::CredentialUnknown)
-    }
-}
-
-/// Whether a value has the form of a key of ours (`countersign key new`): then it is no token, wherever
-/// it stands. Most clients of the API can fill `X-Deki-Token` only.
-pub fn is_key_of_ours(value: &[u8]) -> bool {
-    value.starts_with(b"cs_")
-}
-
-/// Reads the one credential of a request. A header without one presents nothing: some products send
-/// an empty `Authorization` beside the key.
-///
-/// # Errors
-/// [`Refusal::CredentialMissing`] for none, [`Refusal::AmbiguousCredential`] for more than one,
-/// [`Refusal::CredentialUnknown`] for a scheme that no caller uses.
-fn presented<'a>(request: &Request<'a>) -> Result<&'a [u8], Refusal> {
-    let mut presented = request.fields.iter().filter_map(|field| {
-        let value = field.value.trim_ascii();
-        let key = if field.is("x-api-key") {
-            Ok(value)
-        } else if field.is("authorization") {
-            credentials(value)
-        } else if field.is(TOKEN_HEADER) && is_key_of_ours(value) {
-            Ok(value)
-        } else {
-            return None;
+    /// The refusals of a credential that is missing, ambiguous, unknown or expired, and of an address
+    /// that is not the caller's.
+    pub fn identify(&self, request: &Request<'_>) -> Result<Identified<'_>, Stranger> {
+        let presented = Presented::by(request)?;
+        let is_signed = self.is_signed(request)?;
+        let found = match presented {
+            Some(presented) if !is_signed || self.uses(presented) => {
+                if is_signed {
+                    return Err(Refusal::AmbiguousCredential.into());
+                }
+                // A credential of a kind that no caller here has, beside a certificate that is one.
+                if !self.uses(presented) && self.by_certificate_alone(request).is_some() {
+                    None
+                } else {
+                    Some(self.by_message(presented, request)?)
+                }
+            }
+            _ if is_signed => Some(self.by_signature(request)?),
+            _ => None,
         };
-        (key != Ok(b"")).then_some(key)
-    });
-    match (presented.next(), presented.next()) {
-        (None, _) => Err(Refusal::CredentialMissing),
-        (Some(_), Some(_)) => Err(Refusal::AmbiguousCredential),
-        (Some(key), None) => key,
+        match found {
+            Some(Identified::Needs(need)) => Ok(Identified::Needs(need)),
+            Some(Identified::Caller(acting, claims)) => {
+                self.check_certificate(acting, request)?;
+                admit_from(acting, request)?;
+                Ok(Identified::Caller(acting, claims))
+            }
+            None => {
+                let acting = self.by_certificate(request)?;
+                admit_from(acting, request)?;
+                Ok(Identified::Caller(acting, None))
+            }
+        }
+    }
+
+    /// Whether any caller has a credential of this kind.
+    fn uses(&self, presented: Presented<'_>) -> bool {
+        match presented {
+            Presented::Bearer(_) => !self.by_key.is_empty() || !self.issuers.is_empty(),
+            Presented::Basic(_) => !self.by_user_name.is_empty(),
+            Presented::Other => false,
+        }
+    }
+
+    /// The caller whose key, password or token a message presents.
+    fn by_message(
+        &self,
+        presented: Presented<'_>,
+        request: &Request<'_>,
+    ) -> Result<Identified<'_>, Stranger> {
+        let unknown = Err(Refusal::CredentialUnknown.into());
+        match presented {
+            Presented::Bearer(key) | Presented::Basic(key) if key.len() > CREDENTIAL_BYTES_MAX => {
+                unknown
+            }
+            Presented::Bearer(key) => match self.by_key.get(&KeyDigest::of(key)) {
+                Some(index) => Ok(Identified::Caller(&self.all[*index], None)),
+                None if has_form_of_token(key) && !self.issuers.is_empty() => {
+                    self.by_token(key, request)
+                }
+                None => unknown,
+            },
+            Presented::Basic(encoded) => self.by_password(encoded, request),
+            Presented::Other => unknown,
+        }
+    }
+
+    fn by_password(
+        &self,
+        encoded: &[u8],
+        request: &Request<'_>,
+    ) -> Result<Identified<'_>, Stranger> {
+        let unknown = Refusal::CredentialUnknown;
+        let pair = Pair::read(encoded).ok_or(unknown)?;
+        let acting = self.by_user_name.get(pair.user_name());
+        let acting = &self.all[*acting.ok_or(unknown)?];
+        let Some(Credential::Basic(basic)) = &acting.caller.credential else {
+            return Err(Refusal::Internal.into());
+        };
+        match request.proof.password_is_right {
+            Some(true) => Ok(Identified::Caller(acting, None)),
+            Some(false) => Err(unknown.into()),
+            None => Ok(Identified::Needs(Need::Password {
+                hashes: basic.passwords.as_slice().into(),
+                password: Zeroizing::new(pair.password().to_vec()),
+            })),
+        }
+    }
+
+    fn by_token(&self, token: &[u8], request: &Request<'_>) -> Result<Identified<'_>, Stranger> {
+        let Some(verified) = &request.proof.token else {
+            let token = std::str::from_utf8(token).map_err(|_| Refusal::CredentialUnknown)?;
+            return Ok(Identified::Needs(Need::Token {
+                issuers: Arc::clone(&self.issuers),
+                token: Zeroizing::new(token.into()),
+            }));
+        };
+        let verified = verified.as_ref().map_err(|fault| Stranger::from(*fault))?;
+        self.by_claims(verified, request)
+    }
+
+    /// The only caller that a token's claims fit. Of several reasons why it fits none, the one of the
+    /// caller whom it fits most is told.
+    fn by_claims(
+        &self,
+        verified: &Verified,
+        request: &Request<'_>,
+    ) -> Result<Identified<'_>, Stranger> {
+        let mut found = None;
+        let mut fault = None;
+        for acting in &self.all {
+            let Some(Credential::Jwt(rules)) = &acting.caller.credential else {
+                continue;
+            };
+            if rules.issuer != verified.issuer {
+                continue;
+            }
+            match rules.check(&verified.claims, request.at) {
+                Ok(()) if found.is_some() => return Err(Refusal::AmbiguousCredential.into()),
+                Ok(()) => found = Some(acting),
+                Err(other) => fault = fault.max(Some(other)),
+            }
+        }
+        match (found, fault) {
+            (Some(acting), _) => {
+                let claims = Some(Arc::clone(&verified.claims));
+                Ok(Identified::Caller(acting, claims))
+            }
+            (None, Some(fault)) => Err(fault.into()),
+            (None, None) => Err(Refusal::CredentialUnknown.into()),
+        }
+    }
+
+    /// Whether a request holds a signature that a caller of the route is known by.
+    fn is_signed(&self, request: &Request<'_>) -> Result<bool, Refusal> {
+        let mut is_signed = false;
+        for (_, scheme) in self.schemes() {
+            let header = &*scheme.signature_header;
+            if request.all(header).any(|value| !value.is_empty()) {
+                if request.nominates(header) {
+                    return Err(Refusal::BadMessage(MessageFault::Connection));
+                }
+                is_signed = true;
+            }
+        }
+        Ok(is_signed)
+    }
+
+    fn schemes(&self) -> impl Iterator<Item = (&ActingCaller, &Scheme)> {
+        let signing = self.signing.iter().map(|index| &self.all[*index]);
+        signing.filter_map(|acting| match &acting.caller.credential {
+            Some(Credential::Signature(scheme)) => Some((acting, scheme)),
+            _ => None,
+        })
+    }
+
+    fn by_signature(&self, request: &Request<'_>) -> Result<Identified<'_>, Stranger> {
+        let body = match (&request.proof.body, request.body) {
+            (Some(body), _) => &**body,
+            (None, Body::None) => b"",
+            (None, _) => {
+                let most = self.schemes().map(|(_, scheme)| scheme.body_bytes_max);
+                let bytes_max = most.max().unwrap_or_default();
+                return Ok(Identified::Needs(Need::Body { bytes_max }));
+            }
+        };
+        let mut found = None;
+        let mut fault = None;
+        for (acting, scheme) in self.schemes() {
+            match scheme.verify(request, body) {
+                Ok(()) if found.is_some() => return Err(Refusal::AmbiguousCredential.into()),
+                Ok(()) => found = Some(acting),
+                Err(other) => fault = fault.max(Some(other)),
+            }
+        }
+        match (found, fault) {
+            (Some(acting), _) => Ok(Identified::Caller(acting, None)),
+            (None, Some(fault)) => Err(fault.into()),
+            (None, None) => Err(Refusal::CredentialUnknown.into()),
+        }
+    }
+
+    /// The caller that a certificate identifies, with nothing beside it.
+    fn by_certificate(&self, request: &Request<'_>) -> Result<&ActingCaller, Stranger> {
+        let Some(certificate) = certificate(request) else {
+            return Err(Refusal::CredentialMissing.into());
+        };
+        match self.of_certificate(certificate)? {
+            Some((acting, _)) if acting.caller.credential.is_some() => {
+                Err(Refusal::CredentialMissing.into())
+            }
+            Some((acting, Match::Yes)) => Ok(acting),
+            Some((_, Match::OutOfDate)) => Err(Stranger {
+                refusal: Refusal::CredentialExpired,
+                cause: Some("certificate_out_of_date"),
+            }),
+            Some((_, Match::No)) => Err(Stranger {
+                refusal: Refusal::CredentialUnknown,
+                cause: Some("certificate_not_vouched_for"),
+            }),
+            // Nobody's: on a route where no certificate counts it is as good as none.
+            None if self.by_certificate.is_empty() => Err(Refusal::CredentialMissing.into()),
+            None => Err(Stranger {
+                refusal: Refusal::CredentialUnknown,
+                cause: Some("certificate_unknown"),
+            }),
+        }
+    }
+
+    /// The caller that a request's certificate would identify, were it all that is presented.
+    fn by_certificate_alone(&self, request: &Request<'_>) -> Option<&ActingCaller> {
+        match self.of_certificate(certificate(request)?) {
+            Ok(Some((acting, Match::Yes))) if acting.caller.credential.is_none() => Some(acting),
+            _ => None,
+        }
+    }
+
+    /// The caller whose rule a certificate names, and how it stands to that.
+    fn of_certificate(
+        &self,
+        certificate: &Certificate,
+    ) -> Result<Option<(&ActingCaller, Match)>, Refusal> {
+        let mut best: Option<(usize, Match)> = None;
+        for rule in certificate.rules() {
+            let Some(index) = self.by_certificate.get(&rule) else {
+                continue;
+            };
+            let judged = rule.judge(certificate);
+            match best {
+                Some((other, Match::Yes)) if judged == Match::Yes && other != *index => {
+                    return Err(Refusal::AmbiguousCredential);
+                }
+                Some((_, Match::Yes)) => {}
+                _ => best = Some((*index, judged)),
+            }
+        }
+        Ok(best.map(|(index, judged)| (&self.all[index], judged)))
+    }
+
+    /// Checks the certificate that a caller must present beside its credential, or that it presents
+    /// none that is another caller's.
+    fn check_certificate(
+        &self,
+        acting: &ActingCaller,
+        request: &Request<'_>,
+    ) -> Result<(), Stranger> {
+        let certificate = certificate(request);
+        let Some(rule) = &acting.caller.certificate else {
+            return match self.by_certificate_alone(request) {
+                Some(_) => Err(Refusal::AmbiguousCredential.into()),
+                None => Ok(()),
+            };
+        };
+        let (refusal, cause) = match certificate.map(|certificate| rule.judge(certificate)) {
+            Some(Match::Yes) => return Ok(()),
+            None => (Refusal::CredentialMissing, "certificate_missing"),
+            Some(Match::OutOfDate) => (Refusal::CredentialExpired, "certificate_out_of_date"),
+            Some(Match::No) => (Refusal::CredentialUnknown, "certificate_unknown"),
+        };
+        Err(Stranger {
+            refusal,
+            cause: Some(cause),
+        })
     }
 }
 
-/// What follows the scheme of an `Authorization`; nothing, if nothing does (RFC 9110 section 11.4).
-fn credentials(value: &[u8]) -> Result<&[u8], Refusal> {
-    let end = memchr::memchr(b' ', value).unwrap_or(value.len());
-    let (scheme, key) = value.split_at(end);
-    // RFC 9110 section 11.1: the scheme is case-insensitive.
-    let is = |known: &[u8]| scheme.eq_ignore_ascii_case(known);
-    match key.trim_ascii() {
-        b"" if is(b"") || is(b"bearer") || is(b"basic") => Ok(b""),
-        b"" => Err(Refusal::CredentialUnknown),
-        key if is(b"bearer") => Ok(key),
-        _ => Err(Refusal::CredentialUnknown),
+/// The certificate the request's connection was made with.
+fn certificate<'a>(request: &Request<'a>) -> Option<&'a Certificate> {
+    request.peer.tls.as_ref()?.certificate.as_deref()
+}
+
+/// Refuses a caller that may not call from where it does.
+fn admit_from(acting: &ActingCaller, request: &Request<'_>) -> Result<(), Stranger> {
+    match &acting.caller.allowed_addresses {
+        Some(networks) if !networks.have(request.client) => Err(Refusal::AddressNotAllowed.into()),
+        _ => Ok(()),
     }
 }
 
@@ -164,28 +465,47 @@ fn credentials(value: &[u8]) -> Result<&[u8], Refusal> {
 mod tests {
     use super::super::request::tests::{fields, request};
     use super::*;
+    use crate::policy::acts_as::ActsAs;
     use crate::signing::{User, UserEncoding};
 
-    fn check(headers: &[(&str, &str)], expected: Result<&str, Refusal>) {
-        let caller = |name: &str, keys: &[&str]| ActingCaller {
+    /// A caller who acts as user 1.
+    fn acting(
+        name: &str,
+        credential: Option<Credential>,
+        certificate: Option<CertificateRule>,
+    ) -> ActingCaller {
+        ActingCaller {
             caller: Arc::new(Caller {
                 name: name.into(),
-                api_keys: keys
-                    .iter()
-                    .map(|key| KeyDigest::of(key.as_bytes()))
-                    .collect(),
+                credential,
+                certificate,
+                allowed_addresses: None,
             }),
-            user: User::parse("1", UserEncoding::Plain).unwrap(),
+            acts_as: ActsAs::Fixed(User::parse("1", UserEncoding::Plain).unwrap()),
+        }
+    }
+
+    /// The name of the caller, where none is in need of more.
+    fn outcome<'c>(callers: &'c Callers, request: &Request<'_>) -> Result<&'c str, Refusal> {
+        match callers.identify(request) {
+            Ok(Identified::Caller(acting, _)) => Ok(&acting.caller.name),
+            Ok(Identified::Needs(need)) => panic!("{need:?}"),
+            Err(stranger) => Err(stranger.refusal),
+        }
+    }
+
+    fn check(headers: &[(&str, &str)], expected: Result<&str, Refusal>) {
+        let caller = |name: &str, keys: &[&str]| {
+            let keys = keys.iter().map(|key| KeyDigest::of(key.as_bytes()));
+            acting(name, Some(Credential::ApiKeys(keys.collect())), None)
         };
         let callers = Callers::new(vec![
             caller("a", &["key-a", "old-a"]),
             caller("b", &["key-b", "cs_b"]),
         ]);
         let fields = fields(headers);
-        let found = callers
-            .identify(&request("GET", "/", &fields))
-            .map(|acting| &*acting.caller.name);
-        assert_eq!(found, expected, "{headers:?}");
+        let request = request("GET", "/", &fields);
+        assert_eq!(outcome(&callers, &request), expected, "{headers:?}");
     }
 
     #[test]
@@ -257,22 +577,8 @@ mod tests {
     #[test]
     fn nobody_is_let_in_where_nobody_is_listed() {
         let fields = fields(&[("x-api-key", "key-a")]);
-        let verdict = Callers::default()
-            .identify(&request("GET", "/", &fields))
-            .map(|_| ());
-        assert_eq!(verdict, Err(Refusal::CredentialUnknown));
-    }
-
-    #[test]
-    fn digests_in_the_file() {
-        let digest = KeyDigest::of(b"key");
-        assert_eq!(KeyDigest::from_hex(&digest.to_hex()), Some(digest));
-        assert_eq!(
-            KeyDigest::from_hex(&digest.to_hex().to_uppercase()),
-            Some(digest)
-        );
-        assert_eq!(KeyDigest::from_hex("00"), None);
-        assert_eq!(KeyDigest::from_hex(&"0".repeat(66)), None);
-        assert_eq!(KeyDigest::from_hex(&"g".repeat(64)), None);
+        let request = request("GET", "/", &fields);
+        let refused = Err(Refusal::CredentialUnknown);
+        assert_eq!(outcome(&Callers::default(), &request), refused);
     }
 }

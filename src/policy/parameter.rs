@@ -86,6 +86,28 @@ pub fn asks_for_json(query: &str) -> Option<bool> {
         .map(|(_, value)| decode(value).eq_ignore_ascii_case("json"))
 }
 
+/// The value of the only parameter of this name in a target, decoded as forms are (WHATWG URL,
+/// `application/x-www-form-urlencoded`); `None` for none, for several in any spelling of the name, and
+/// for broken escapes.
+pub fn only(target: &[u8], name: &str) -> Option<Vec<u8>> {
+    let target = std::str::from_utf8(target).ok()?;
+    let (_, query) = target.split_once('?')?;
+    let mut values =
+        pairs(query).filter(|(sent, _)| decode(sent).trim().eq_ignore_ascii_case(name));
+    let (Some((_, value)), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let is_hex = |at: usize| {
+        let digits = value.as_bytes().get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let mut escapes = memchr::memchr_iter(b'%', value.as_bytes());
+    if !escapes.all(is_hex) {
+        return None;
+    }
+    Some(decoded(value, |byte| if byte == b'+' { b' ' } else { byte }).0)
+}
+
 /// Names that say who asks, by any of the ways the API family accepts.
 static IDENTITIES: Names<8> = Names::new([
     "apikey",

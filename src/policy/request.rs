@@ -12,6 +12,7 @@ use super::fault::MessageFault;
 use super::host::Authority;
 use super::names::Names;
 use super::peer::Peer;
+use super::proof::Proof;
 use crate::signing::Epoch;
 
 /// Most header fields of a request.
@@ -86,6 +87,8 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// When it came.
     pub at: Epoch,
+    /// What has been found out about it beside its head.
+    pub proof: &'a Proof,
 }
 
 /// A target may hold a credential, which is why it is refused there.
@@ -123,6 +126,7 @@ impl<'a> Request<'a> {
             peer,
             client: peer.client(fields),
             at,
+            proof: Proof::NONE,
         }
     }
 
@@ -141,6 +145,15 @@ impl<'a> Request<'a> {
             (_, Some(_)) => Err(Repeated),
             (value, None) => Ok(value),
         }
+    }
+
+    /// Whether `Connection` names this header, given in lower case: then whoever follows it takes the
+    /// header away.
+    pub fn nominates(&self, name: &str) -> bool {
+        let mut options = self
+            .all("connection")
+            .flat_map(|value| value.split(|byte| *byte == b','));
+        options.any(|option| is_name(option.trim_ascii(), name))
     }
 
     /// The authority the request is for, after checking the whole head.

@@ -53,7 +53,7 @@ pub enum Access {
     /// Callers with a credential; requests are signed with the site's server token.
     Server {
         /// The callers and the users they act as; never empty.
-        callers: Callers,
+        callers: Box<Callers>,
         /// Pages that may ride along; empty for none.
         origins: Origins,
     },

@@ -96,14 +96,14 @@ impl Watched {
     }
 }
 
-/// The first user, by the names of the routes, that callers of a site act as.
+/// The first user, by the names of the routes, that callers of a site act as, whatever they send.
 fn user_of(site: &Site, routes: &[&Arc<Route>]) -> Option<Identity> {
     let of_site = routes.iter().filter(|route| route.site.name == site.name);
     let mut users = of_site.filter_map(|route| match &route.access {
-        Access::Server { callers, .. } => callers.iter().next(),
+        Access::Server { callers, .. } => callers.iter().find_map(|acting| acting.acts_as.fixed()),
         Access::Browser => None,
     });
-    Some(Identity::User(users.next()?.user.clone()))
+    Some(Identity::User(users.next()?.clone()))
 }
 
 /// The program's one mutable cell: which generation new requests live under.

@@ -16,6 +16,7 @@ use super::{Announced, Departure, Downstream, Outgoing};
 use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::peer::Peer;
+use crate::policy::proof::Proof;
 use crate::policy::request::{Body, Request, Version};
 use crate::rewrite::write_number;
 
@@ -278,6 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
             peer: &self.peer,
             client: self.peer.client(&head.fields),
             at: clock::now(),
+            proof: Proof::NONE,
         };
         let is_11 = head.version == Version::Http11;
         self.message = Message {

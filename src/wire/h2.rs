@@ -24,6 +24,7 @@ use super::head::HeadFault;
 use super::pace::Pace;
 use super::{Announced, Departure, Downstream, Outgoing};
 use crate::policy::peer::Peer;
+use crate::policy::proof::Proof;
 use crate::policy::request::{Body, Field, Request, Version};
 
 /// What HTTP/2 by prior knowledge begins with (RFC 9113 section 3.4).
@@ -159,6 +160,7 @@ impl Downstream for H2 {
             peer: &self.peer,
             client: self.peer.client(&fields),
             at: clock::now(),
+            proof: Proof::NONE,
         };
         self.expects &= body != Body::None;
         judge(Ok(&request))

@@ -181,6 +181,7 @@ fn decision() {
             }
             Verdict::Preflight(_) => assert!(decision.found.sharing.origin.is_some()),
             Verdict::Options(methods) => assert!(!methods.is_empty()),
+            Verdict::Need(need) => panic!("{need:?} of a caller with a key"),
         }
     });
 }

@@ -7,7 +7,7 @@ use super::settings::{not_yet, request_limits};
 use super::{NAME_CURE, is_name};
 use crate::config::reference::References;
 use crate::config::tree::{At, Fields, Spot, join};
-use crate::policy::caller::{Caller, KeyDigest};
+use crate::policy::caller::{Caller, Credential, KeyDigest};
 use crate::policy::limit::RequestLimits;
 
 /// A caller as far as it could be compiled.
@@ -83,7 +83,9 @@ fn caller(at: At<'_>, name: &str, references: &References<'_>) -> NamedCaller {
     named.caller = keys.map(|api_keys| {
         Arc::new(Caller {
             name: name.into(),
-            api_keys,
+            credential: Some(Credential::ApiKeys(api_keys)),
+            certificate: None,
+            allowed_addresses: None,
         })
     });
     named
@@ -139,7 +141,7 @@ fn acts_as(at: At<'_>, references: &References<'_>) -> Option<String> {
 fn check_keys(file: &Fields<'_>, callers: &[NamedCaller]) {
     let mut seen: HashMap<KeyDigest, &str> = HashMap::new();
     for named in callers {
-        for digest in named.caller.iter().flat_map(|caller| &caller.api_keys) {
+        for digest in named.caller.iter().flat_map(|caller| caller.api_keys()) {
             match seen.get(digest) {
                 Some(other) => file.problem_on(
                     &named.keys_spot,

@@ -10,7 +10,7 @@ use super::units::bytes;
 use super::{NAME_CURE, is_name};
 use crate::config::tree::{At, Fields};
 use crate::config::words::cure;
-use crate::policy::acts_as::ActingCaller;
+use crate::policy::acts_as::{ActingCaller, ActsAs};
 use crate::policy::caller::{CREDENTIAL_HEADERS, Callers, KeyDigest};
 use crate::policy::capability::Allowance;
 use crate::policy::cors::Preflights;
@@ -233,12 +233,12 @@ fn server(
         });
         Some(ActingCaller {
             caller: named.caller.clone()?,
-            user: user.ok()?,
+            acts_as: ActsAs::Fixed(user.ok()?),
         })
     });
     let origins = fields.one_or_each("origins", origin_patterns);
     Some(Access::Server {
-        callers: Callers::new(acting),
+        callers: Box::new(Callers::new(acting)),
         origins: Origins::new(origins.into_iter().flatten().collect()),
     })
 }
@@ -335,7 +335,7 @@ pub(super) fn check_use(
         if !called.contains(&*named.name) {
             file.warning_on(&named.spot, "no route lists this caller");
         }
-        let digests = named.caller.iter().flat_map(|caller| &caller.api_keys);
+        let digests = named.caller.iter().flat_map(|caller| caller.api_keys());
         if earnest && digests.copied().any(|digest| Some(digest) == example) {
             file.problem_on(
                 &named.keys_spot,

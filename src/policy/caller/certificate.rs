@@ -24,3 +24,53 @@ pub enum Standing {
     /// Its time is over, or has not begun.
     OutOfDate,
 }
+
+/// The certificate a caller must present.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CertificateRule {
+    /// One that an authority of the listener vouches for, with this DNS name, in lower case. A wildcard
+    /// in a certificate names nobody in particular, so it is no such name.
+    DnsName(Box<str>),
+    /// One that an authority of the listener vouches for, with this URI.
+    Uri(Box<str>),
+    /// One with this public key, whoever made it.
+    Spki([u8; 32]),
+}
+
+/// How a certificate stands to what a caller must present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Match {
+    /// It is the one.
+    Yes,
+    /// It would be, at another time.
+    OutOfDate,
+    /// It is another one, or nobody vouches for what it says.
+    No,
+}
+
+impl CertificateRule {
+    pub(super) fn judge(&self, certificate: &Certificate) -> Match {
+        let (names_it, needs_voucher) = match self {
+            Self::DnsName(name) => (certificate.dns_names.contains(name), true),
+            Self::Uri(uri) => (certificate.uris.contains(uri), true),
+            Self::Spki(digest) => (certificate.spki_sha256 == *digest, false),
+        };
+        match certificate.standing {
+            _ if !names_it => Match::No,
+            Standing::OutOfDate => Match::OutOfDate,
+            Standing::Unknown if needs_voucher => Match::No,
+            Standing::Unknown | Standing::Vouched => Match::Yes,
+        }
+    }
+}
+
+impl Certificate {
+    /// Every rule that this certificate could satisfy, were it vouched for and in time.
+    pub(super) fn rules(&self) -> impl Iterator<Item = CertificateRule> {
+        let dns_names = self.dns_names.iter().cloned().map(CertificateRule::DnsName);
+        let uris = self.uris.iter().cloned().map(CertificateRule::Uri);
+        std::iter::once(CertificateRule::Spki(self.spki_sha256))
+            .chain(dns_names)
+            .chain(uris)
+    }
+}
