@@ -6,6 +6,7 @@ mod lines;
 mod node;
 pub mod problem;
 pub mod reference;
+pub mod tls;
 pub mod tree;
 mod words;
 mod yaml;

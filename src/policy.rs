@@ -22,6 +22,7 @@ pub mod request;
 pub mod route;
 pub mod site;
 pub mod target;
+pub mod x509;
 
 use std::collections::HashSet;
 use std::sync::Arc;

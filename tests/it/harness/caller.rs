@@ -2,18 +2,18 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{Answer, within};
 
 /// A connection.
-pub struct Wire {
-    pub stream: TcpStream,
+pub struct Wire<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
-impl Wire {
+impl Wire<TcpStream> {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = within(TcpStream::connect(address))
             .await
@@ -24,6 +24,13 @@ impl Wire {
     /// One that is open already.
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
+        Self::on(stream)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// One over anything that carries bytes.
+    pub fn on(stream: S) -> Self {
         Self {
             stream,
             buffer: Vec::new(),
