@@ -435,6 +435,7 @@ impl Gateway {
         };
         // Who answers says when (RFC 9110 section 6.6.1).
         edits.set.push(("Date", Value::Text(clock::date())));
+        rewrite::keep_to_tls(exchange.found.keeps_to_tls, &mut edits.set);
         down.begin(&Outgoing {
             status,
             fields: &[],

@@ -24,7 +24,7 @@ struct Secure {
 }
 
 impl Secure {
-    /// With a certificate for gw.example, localhost and 127.0.0.1, one for *.apps.example, and what
+    /// With a certificate for gw.example, api.example.com and this machine, one for *.apps.example, and what
     /// else the listener's `tls` says.
     async fn start(more: &str) -> Self {
         Self::with(more, |_| Reply::ok()).await
@@ -36,7 +36,7 @@ impl Secure {
     ) -> Self {
         let ca = Authority::new("ours");
         let folder = tempfile::tempdir().unwrap();
-        let names = ["gw.example", "localhost", "127.0.0.1"];
+        let names = ["gw.example", "api.example.com", "localhost", "127.0.0.1"];
         ca.issue(&names, |_| {}).write(folder.path(), "gateway");
         ca.issue(&["*.apps.example"], |_| {})
             .write(folder.path(), "apps");
@@ -207,4 +207,83 @@ async fn curl_in_every_version() {
     }
     let output = run(curl(&secure, "elsewhere.example", READ, &[]), b"").await;
     assert!(said(&output).contains("no alternative certificate subject name matches"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_for_hosts_of_two_certificates() {
+    let secure = Secure::start("").await;
+    let ask = |host: &str| get(READ, "").replace("gateway.test", host);
+    let mut wire = secure.connect_to("gw.example").await;
+    for (host, expected) in [
+        ("gw.example", 200),
+        ("a.apps.example", 421),
+        ("A.apps.example:8443", 421),
+        ("127.0.0.1:8443", 200),
+        ("elsewhere.example", 200),
+    ] {
+        wire.write(ask(host)).await;
+        let answer = wire.answer().await;
+        match expected {
+            421 => answer.refused(421, "misdirected"),
+            _ => assert_eq!(answer.status, 200, "{host}"),
+        }
+    }
+    let mut wire = secure.connect_to("a.apps.example").await;
+    wire.write(ask("gw.example")).await;
+    wire.answer().await.refused(421, "misdirected");
+    wire.write(ask("b.apps.example")).await;
+    assert_eq!(wire.answer().await.status, 200);
+    assert_eq!(
+        secure.site.take().len(),
+        4,
+        "none of the misdirected is sent on"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_are_told_to_keep_to_tls() {
+    let secure = Secure::start("").await;
+    for (host, path, key, expected) in [
+        (
+            "api.example.com",
+            "/@api/deki/users/current",
+            true,
+            "max-age=31536000",
+        ),
+        (
+            "api.example.com",
+            "/@api/deki/users/current",
+            false,
+            "max-age=31536000",
+        ),
+        (
+            "api.example.com",
+            "/@api/deki/pages/1",
+            true,
+            "max-age=31536000",
+        ),
+        // No host of the file's: whoever answers there may have its reasons.
+        ("gw.example", READ, true, ""),
+        ("gw.example", "/nowhere", true, ""),
+    ] {
+        let mut wire = secure.connect_to(host).await;
+        let mut request = get(path, "").replace("gateway.test", host);
+        if !key {
+            request = request.replace(API_KEY, "cs_unknown");
+        }
+        wire.write(request).await;
+        let answer = wire.answer().await;
+        assert_eq!(
+            answer.header("strict-transport-security"),
+            expected,
+            "{host}{path}"
+        );
+    }
+    let plain = crate::harness::Rig::start().await;
+    let ask = get("/@api/deki/users/current", "").replace("gateway.test", "api.example.com");
+    let answer = plain.send(ask).await;
+    assert_eq!(
+        (answer.status, answer.header("strict-transport-security")),
+        (200, "")
+    );
 }
