@@ -53,7 +53,7 @@ pub(super) async fn keep_looking(listener: Arc<Listener>, tls: Tls, address: Soc
         match seen {
             Seen::Nothing => {}
             Seen::Bad(fault) => {
-                warn!(%address, "certificates were replaced and cannot be used: {fault}; those from before stay in use");
+                warn!(%address, reason = fault, "certificates were replaced and cannot be used; those from before stay in use");
             }
             Seen::New(material) => {
                 listener.exchange(*material);
@@ -148,4 +148,170 @@ fn moments_past(tls: &Tls, now: SystemTime) -> Vec<usize> {
         Some(days) => MOMENTS.iter().filter(|moment| days < **moment).count(),
     };
     tls.identities.iter().map(past).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::config;
+    use crate::config::reference::Sources;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// Writes a certificate that lives so many days, and its key.
+    fn write(folder: &Path, name: &str, days: u32) {
+        let mut asked = CertificateParams::new(vec!["gw.example".to_owned()]).unwrap();
+        asked.not_after = (SystemTime::now() + DAY * days).into();
+        let key = KeyPair::generate().unwrap();
+        let made = asked.self_signed(&key).unwrap();
+        put(folder, &format!("{name}.pem"), &made.pem());
+        put(folder, &format!("{name}.key"), &key.serialize_pem());
+    }
+
+    fn put(folder: &Path, name: &str, text: &str) {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(path, private).unwrap();
+    }
+
+    fn watch(folder: &Path, names: &[&str]) -> Watch {
+        let pair = |name: &&str| format!("{{ chain: file:{name}.pem, key: file:{name}.key }}");
+        let pairs: Vec<_> = names.iter().map(pair).collect();
+        let text = format!(
+            "listeners: [{{ address: \"127.0.0.1:0\", tls: {{ certificates: [{}], client_ca: file:ca.pem }} }}]\n\
+             sites: {{ acme: {{ url: https://acme.example, server_tokens: [{{ key: env:A, secret: env:A }}] }} }}\n\
+             callers: {{ crm: {{ api_key: {{ sha256: \"{}\" }}, acts_as: \"1\" }} }}\n\
+             routes: [{{ name: all, site: acme, token: server, callers: [crm], allow: [search] }}]\n",
+            pairs.join(", "),
+            "0123456789abcdef".repeat(4)
+        );
+        let sources = Sources {
+            environment: &|_| Some("a".to_owned()),
+            folder: folder.to_owned(),
+        };
+        let loaded = config::load_text("f", &text, &sources).unwrap_or_else(|it| panic!("{it}"));
+        let tls = loaded.settings.listeners[0].tls.clone().unwrap();
+        Watch::new(tls, SystemTime::now())
+    }
+
+    fn seen(watch: &mut Watch) -> String {
+        match watch.look() {
+            Seen::Nothing => String::new(),
+            Seen::New(_) => "new".to_owned(),
+            Seen::Bad(fault) => fault,
+        }
+    }
+
+    #[test]
+    fn what_changes_is_taken_when_it_has_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        for name in ["gw", "ca", "next", "other"] {
+            write(folder, name, 90);
+        }
+        let mut watch = watch(folder, &["gw"]);
+        assert_eq!(seen(&mut watch), "");
+        let replace = |from: &str, to: &str| {
+            std::fs::rename(folder.join(from), folder.join(to)).unwrap();
+        };
+        replace("next.pem", "gw.pem");
+        assert_eq!(seen(&mut watch), "", "its key may follow");
+        replace("next.key", "gw.key");
+        assert_eq!(seen(&mut watch), "", "and did");
+        assert_eq!(seen(&mut watch), "new");
+        assert_eq!(seen(&mut watch), "");
+
+        let old = std::fs::read_to_string(folder.join("gw.pem")).unwrap();
+        replace("other.pem", "gw.pem");
+        assert_eq!(seen(&mut watch), "");
+        let fault = seen(&mut watch);
+        assert!(
+            fault.contains("gw.key does not belong to the certificate"),
+            "{fault}"
+        );
+        assert_eq!(seen(&mut watch), "", "it is told once");
+        put(folder, "gw.pem", "");
+        assert_eq!(seen(&mut watch), "");
+        let fault = seen(&mut watch);
+        assert!(fault.contains("gw.pem holds no certificate"), "{fault}");
+        std::fs::remove_file(folder.join("gw.pem")).unwrap();
+        assert_eq!(seen(&mut watch), "");
+        let fault = seen(&mut watch);
+        assert!(fault.contains("gw.pem cannot be read"), "{fault}");
+        put(folder, "gw.pem", &old);
+        assert_eq!(
+            [seen(&mut watch), seen(&mut watch)],
+            ["", ""],
+            "it is in use"
+        );
+        replace("other.key", "gw.key");
+        assert_eq!(seen(&mut watch), "");
+        assert!(
+            seen(&mut watch).contains("does not belong"),
+            "what is bad anew is told anew"
+        );
+        put(folder, "gw.pem", &old);
+
+        put(folder, "ca.pem", "no");
+        assert_eq!(seen(&mut watch), "");
+        assert!(
+            seen(&mut watch).contains("gw.key does not belong"),
+            "the first fault"
+        );
+    }
+
+    #[test]
+    fn authorities_are_taken_too() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["gw", "ca", "next"] {
+            write(folder.path(), name, 90);
+        }
+        let mut watch = watch(folder.path(), &["gw"]);
+        put(folder.path(), "ca.pem", "no");
+        assert_eq!(seen(&mut watch), "");
+        let fault = seen(&mut watch);
+        assert!(fault.contains("ca.pem: a ca file holds"), "{fault}");
+        std::fs::rename(folder.path().join("next.pem"), folder.path().join("ca.pem")).unwrap();
+        assert_eq!([seen(&mut watch), seen(&mut watch)], ["", "new"]);
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_three_times() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, days) in [("gw", 40), ("short", 10), ("ca", 90), ("fresh", 5)] {
+            write(folder.path(), name, days);
+        }
+        let mut watch = watch(folder.path(), &["gw", "short"]);
+        let now = SystemTime::now();
+        let mut told = Vec::new();
+        for days in 0..45 {
+            for line in watch.due(now + DAY * days + DAY / 2) {
+                let name = line.split('/').next_back().unwrap();
+                let name = name.split(" on ").next().unwrap();
+                told.push(format!("{days}: {}", name.trim_end_matches(',')));
+            }
+        }
+        assert_eq!(
+            told,
+            [
+                "3: short.pem expires in 6 days",
+                "10: short.pem expired",
+                "19: gw.pem expires in 20 days",
+                "33: gw.pem expires in 6 days",
+                "40: gw.pem expired",
+            ]
+        );
+        for (from, to) in [("fresh.pem", "gw.pem"), ("fresh.key", "gw.key")] {
+            std::fs::rename(folder.path().join(from), folder.path().join(to)).unwrap();
+        }
+        assert_eq!([seen(&mut watch), seen(&mut watch)], ["", "new"]);
+        let told = watch.due(now);
+        assert_eq!(told.len(), 2, "of what is new everything is told: {told:?}");
+        assert!(watch.due(now).is_empty());
+    }
 }

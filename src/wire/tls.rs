@@ -85,7 +85,8 @@ pub struct Material {
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub(crate) struct Opened<S> {
-    pub(crate) io: TlsStream<S>,
+    /// Boxed, since it is moved, and room for it would be held in each place it comes by.
+    pub(crate) io: Box<TlsStream<S>>,
     pub(crate) secured: Secured,
     pub(crate) speaks_h2: bool,
 }
@@ -295,7 +296,7 @@ impl Listener {
         Ok(Opened {
             secured: material.secured(session, chosen),
             speaks_h2: session.alpn_protocol() == Some(PROTOCOLS[0]),
-            io,
+            io: Box::new(io),
         })
     }
 }

@@ -2,16 +2,15 @@
 
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::harness::certificate::Authority;
-use crate::harness::{API_KEY, Gateway, Need, ROUTES, Reply, Site, Wire, cannot, get, within};
+use crate::harness::certificate::{Authority, write_private};
+use crate::harness::{
+    API_KEY, Gateway, Log, Need, ROUTES, Reply, Seen, Site, Wire, cannot, get, until, within,
+};
 
 const READ: &str = "/crm/@api/deki/pages/home";
 
@@ -30,9 +29,19 @@ impl Secure {
         Self::with(more, |_| Reply::ok()).await
     }
 
-    async fn with(
+    /// With what else the file says.
+    async fn limited(file: &str) -> Self {
+        Self::made("", file, |_| Reply::ok()).await
+    }
+
+    async fn with(more: &str, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::made(more, "", reply).await
+    }
+
+    async fn made(
         more: &str,
-        reply: impl Fn(&crate::harness::Seen) -> Reply + Send + Sync + 'static,
+        file: &str,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let ca = Authority::new("ours");
         let folder = tempfile::tempdir().unwrap();
@@ -57,7 +66,7 @@ impl Secure {
             &format!("address: \"127.0.0.1:0\", {tls} }}]\nadmin"),
         );
         let site = Site::start(reply).await;
-        let gateway = Gateway::start(&text, site.address).await;
+        let gateway = Gateway::start(&(text + file), site.address).await;
         Self {
             gateway,
             site,
@@ -66,20 +75,8 @@ impl Secure {
         }
     }
 
-    /// What a caller speaks TLS with that trusts the authority and has no certificate.
-    fn config(&self) -> ClientConfig {
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.ca.roots())
-            .with_no_client_auth()
-    }
-
     async fn connect_to(&self, host: &str) -> Wire<TlsStream<TcpStream>> {
-        let connector = TlsConnector::from(Arc::new(self.config()));
-        let stream = TcpStream::connect(self.gateway.address).await.unwrap();
-        let name = ServerName::try_from(host.to_owned()).unwrap();
-        Wire::on(within(connector.connect(name, stream)).await.unwrap())
+        Wire::tls(self.gateway.address, host, &self.ca.caller()).await
     }
 }
 
@@ -286,4 +283,248 @@ async fn browsers_are_told_to_keep_to_tls() {
         (answer.status, answer.header("strict-transport-security")),
         (200, "")
     );
+}
+
+/// The site takes this long to answer, so that a request is under way while something else happens.
+async fn slow(seen: &str) -> Secure {
+    let seen = seen.to_owned();
+    Secure::with("", move |asked| match asked.target.contains(&seen) {
+        true => Reply::Drip(
+            Duration::from_secs(8),
+            vec![b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow".to_vec()],
+        ),
+        false => Reply::ok(),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn certificates_are_replaced_while_requests_are_under_way() {
+    let log = Log::listen();
+    let secure = slow("slow").await;
+    let address = secure.gateway.address;
+    let mut kept = secure.connect_to("gw.example").await;
+    let mut busy = secure.connect_to("gw.example").await;
+    let ask = |path: &str| get(path, "").replace("gateway.test", "gw.example");
+    busy.write(ask("/crm/@api/deki/pages/slow")).await;
+
+    let other = Authority::new("others");
+    let others = other.caller();
+    assert!(Wire::try_tls(address, "gw.example", &others).await.is_err());
+    let issued = other.issue(&["gw.example"], |_| {});
+    issued.write(secure.folder.path(), "gateway");
+    let taken = async {
+        while Wire::try_tls(address, "gw.example", &others).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    within(taken).await;
+    kept.write(ask(READ)).await;
+    assert_eq!(kept.answer().await.status, 200, "a connection goes on");
+    assert_eq!(busy.answer().await.text(), "slow", "and so does a request");
+    let told = log.named("certificate taken");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0]["file"].as_str().unwrap().ends_with("gateway.pem"));
+    assert!(told[0]["until"].as_str().unwrap().ends_with(" GMT"));
+
+    write_private(&secure.folder.path().join("gateway.key"), "no key");
+    let message = "certificates were replaced and cannot be used; those from before stay in use";
+    until("it is told", || !log.named(message).is_empty()).await;
+    let told = log.named(message);
+    let reason = told[0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("gateway.key holds no private key"),
+        "{reason}"
+    );
+    Wire::tls(address, "gw.example", &others).await;
+}
+
+#[tokio::test]
+async fn plain_http_is_told_that_this_is_no_place_for_it() {
+    let log = Log::listen();
+    let secure = Secure::start("").await;
+    for (request, has_body) in [
+        (get(READ, ""), true),
+        (get(READ, "").replace("GET", "HEAD"), false),
+        ("g".to_owned(), true),
+    ] {
+        let mut wire = secure.gateway.connect().await;
+        wire.write(&request).await;
+        let answer = wire.answer_to(&request[..request.len().min(4)]).await;
+        answer.refused(400, "bad_message");
+        let text = answer.text();
+        assert_eq!(text.contains("write https://"), has_body, "{text}");
+        assert_eq!(answer.header("strict-transport-security"), "");
+        assert!(wire.is_closed().await);
+    }
+    let mut wire = secure.gateway.connect().await;
+    wire.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    wire.answer().await.refused(400, "bad_message");
+    let records = log.named("exchange");
+    assert_eq!(records.len(), 4);
+    assert!(
+        records
+            .iter()
+            .all(|record| record["cause"] == "without_tls"),
+        "{records:?}"
+    );
+    assert_eq!(secure.site.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_handshake_ends_and_is_counted() {
+    let secure = Secure::start("").await;
+    let telemetry = &secure.gateway.shared.telemetry;
+    for (number, bytes) in [
+        &[0; 64][..],
+        b"\x16\x03\x01\x00\x05hello",
+        b"\x80\x2e\x01\x00\x02",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut wire = secure.gateway.connect().await;
+        wire.write(bytes).await;
+        wire.finish().await;
+        let answer = wire.rest().await;
+        assert!(
+            answer.is_empty() || answer.starts_with(b"\x15\x03"),
+            "{answer:?}"
+        );
+        until("it is counted", || {
+            telemetry.handshakes() == number as u64 + 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_handshakes_are_cut() {
+    let secure = Secure::limited("limits: { header_timeout: 1s, idle_timeout: 1s }\n").await;
+    for bytes in [
+        &b""[..],
+        b"\x16",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ] {
+        let mut wire = secure.gateway.connect().await;
+        wire.write(bytes).await;
+        assert!(wire.is_closed().await, "{bytes:?}");
+    }
+    let shared = &secure.gateway.shared;
+    until("they are counted", || shared.telemetry.connections().1 == 3).await;
+    until("nothing is held", || shared.slots.open() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_with_certificates_as_people_make_them() {
+    if !has("curl", "--version") || !has("openssl", "version") || !has("keytool", "-help") {
+        return;
+    }
+    let secure =
+        Secure::start(", client_ca: file:FOLDER/ca.pem, client_certificate: required").await;
+    let folder = secure.folder.path();
+    let at = |name: &str| folder.join(name).display().to_string();
+    secure
+        .ca
+        .issue(&["desk.example"], |_| {})
+        .write(folder, "desk");
+    let make = async |program: &str, words: String| {
+        let mut command = Command::new(program);
+        command.args(words.split(' ')).current_dir(folder);
+        let output = run(command, b"").await;
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    let openssl =
+        "req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=desk -keyout own.key -out own.pem";
+    make("openssl", openssl.to_owned()).await;
+    let keytool = "-genkeypair -alias desk -keyalg RSA -dname CN=desk -keystore desk.p12 -storetype PKCS12 -storepass changeit";
+    make("keytool", keytool.to_owned()).await;
+    for options in [
+        [
+            "--cert".to_owned(),
+            at("desk.pem"),
+            "--key".to_owned(),
+            at("desk.key"),
+        ],
+        [
+            "--cert".to_owned(),
+            at("own.pem"),
+            "--key".to_owned(),
+            at("own.key"),
+        ],
+        [
+            "--cert".to_owned(),
+            at("desk.p12") + ":changeit",
+            "--cert-type".to_owned(),
+            "P12".to_owned(),
+        ],
+    ] {
+        for version in [&["--tlsv1.3"][..], &["--tls-max", "1.2"]] {
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let options = [&options[..], version].concat();
+            let output = run(curl(&secure, "gw.example", READ, &options), b"").await;
+            let said = said(&output);
+            assert!(said.contains(" 200"), "{options:?}: {said}");
+        }
+    }
+    let output = run(curl(&secure, "gw.example", READ, &[]), b"").await;
+    let said = said(&output);
+    assert!(said.contains("alert certificate required"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openssl_resumes_sessions() {
+    if !has("openssl", "version") {
+        return;
+    }
+    let secure = Secure::start("").await;
+    let session = secure.folder.path().join("session").display().to_string();
+    let connect = async |version: &str, more: &[&str]| {
+        let mut command = Command::new("openssl");
+        command
+            .args(["s_client", "-connect", &secure.gateway.address.to_string()])
+            .args([
+                "-servername",
+                "a.apps.example",
+                "-alpn",
+                "h2,http/1.1",
+                version,
+                "-ign_eof",
+            ])
+            .args([
+                "-CAfile",
+                &secure.folder.path().join("ca.pem").display().to_string(),
+            ])
+            .args(more);
+        let ask = b"GET / HTTP/1.1\r\nHost: a.apps.example\r\nConnection: close\r\n\r\n";
+        said(&run(command, ask).await)
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        let first = connect(version, &["-sess_out", &session]).await;
+        assert!(first.contains("ALPN protocol: h2"), "{first}");
+        assert!(first.contains("Verify return code: 0 (ok)"), "{first}");
+        assert!(first.contains("New, TLS"), "{first}");
+        let second = connect(version, &["-sess_in", &session]).await;
+        assert!(second.contains("Reused, TLS"), "{version}: {second}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_may_be_required() {
+    let secure = Secure::start(", client_certificate: required").await;
+    let address = secure.gateway.address;
+    let ask = get(READ, "").replace("gateway.test", "gw.example");
+    let mut wire = Wire::try_tls(address, "gw.example", &secure.ca.caller())
+        .await
+        .unwrap();
+    // In TLS 1.3 a caller learns only after its part of the handshake that it was not enough.
+    wire.write(&ask).await;
+    assert!(wire.try_answer("GET").await.is_none());
+    let middle = secure.ca.below("middle");
+    let mut desk = middle.issue(&["desk.example"], |_| {});
+    desk.chain += &middle.pem();
+    let mut wire = Wire::tls(address, "gw.example", &secure.ca.caller_with(&desk)).await;
+    wire.write(&ask).await;
+    assert_eq!(wire.answer().await.status, 200);
+    assert_eq!(secure.site.count(), 1);
 }

@@ -1,9 +1,14 @@
 //! A caller that writes bytes, as no decent client lets it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{Answer, within};
 
@@ -25,6 +30,26 @@ impl Wire<TcpStream> {
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self::on(stream)
+    }
+}
+
+impl Wire<TlsStream<TcpStream>> {
+    /// One over TLS, to this host.
+    pub async fn tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> Self {
+        let made = Self::try_tls(address, host, config).await;
+        made.unwrap_or_else(|error| panic!("the handshake for {host} fails: {error}"))
+    }
+
+    /// The same where it may fail.
+    pub async fn try_tls(
+        address: SocketAddr,
+        host: &str,
+        config: &Arc<ClientConfig>,
+    ) -> std::io::Result<Self> {
+        let stream = within(TcpStream::connect(address)).await?;
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let connector = TlsConnector::from(Arc::clone(config));
+        Ok(Self::on(within(connector.connect(name, stream)).await?))
     }
 }
 

@@ -2,9 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::client::WantsClientCert;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 /// Who issues certificates.
 pub struct Authority {
@@ -63,11 +68,26 @@ impl Authority {
         self.certificate.pem()
     }
 
-    /// A store that trusts it alone.
-    pub fn roots(&self) -> RootCertStore {
+    /// What a caller speaks TLS with that trusts this authority alone and has no certificate.
+    pub fn caller(&self) -> Arc<ClientConfig> {
+        Arc::new(self.trusted().with_no_client_auth())
+    }
+
+    /// The same with a certificate.
+    pub fn caller_with(&self, own: &Issued) -> Arc<ClientConfig> {
+        let chain = CertificateDer::pem_slice_iter(own.chain.as_bytes());
+        let chain = chain.collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+        Arc::new(self.trusted().with_client_auth_cert(chain, key).unwrap())
+    }
+
+    fn trusted(&self) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).unwrap();
-        roots
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
     }
 }
 
