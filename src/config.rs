@@ -7,6 +7,7 @@ mod node;
 mod overview;
 pub mod problem;
 pub mod reference;
+pub mod tls;
 pub mod tree;
 mod words;
 mod yaml;

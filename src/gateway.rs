@@ -116,7 +116,7 @@ impl Gateway {
     }
 
     /// Serves the requests of a connection, one after the other, until it ends.
-    pub(crate) async fn serve<S>(&self, mut caller: H1<S>)
+    pub(crate) async fn serve<S>(&self, caller: &mut H1<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -130,8 +130,8 @@ impl Gateway {
             };
             // Boxed, so that the task of an idle connection does not hold room for it.
             match fault {
-                None => Box::pin(self.exchange(&mut caller)).await,
-                Some(refusal) => Box::pin(self.refuse_early(&mut caller, refusal)).await,
+                None => Box::pin(self.exchange(caller)).await,
+                Some(refusal) => Box::pin(self.refuse_early(caller, refusal)).await,
             }
             if caller.has_rest() {
                 let mut drain = Drain::lasting(DRAIN_TIMEOUT);
@@ -141,6 +141,16 @@ impl Gateway {
                 return;
             }
         }
+    }
+
+    /// Answers a connection that begins as none may here, and ends it.
+    pub(crate) async fn turn_away<S>(&self, caller: &mut H1<S>, fault: HeadFault)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        self.refuse_early(caller, fault.refusal()).await;
+        let mut drain = Drain::lasting(DRAIN_TIMEOUT);
+        poll_fn(|cx| caller.poll_drain(&mut drain, cx)).await;
     }
 
     /// Answers something that is no request.
@@ -442,6 +452,7 @@ impl Gateway {
         };
         // Who answers says when (RFC 9110 section 6.6.1).
         edits.set.push(("Date", Value::Text(clock::date())));
+        rewrite::keep_to_tls(exchange.found.keeps_to_tls, &mut edits.set);
         down.begin(&Outgoing {
             status,
             fields: &[],

@@ -23,6 +23,7 @@ pub mod request;
 pub mod route;
 pub mod site;
 pub mod target;
+pub mod x509;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -93,6 +94,9 @@ pub struct Found {
     pub effective_method: Option<EffectiveMethod>,
     /// Which page may read the answer.
     pub sharing: Sharing,
+    /// Whether browsers are told to come back over TLS only: the request came so, to a host that the
+    /// file names.
+    pub keeps_to_tls: bool,
     /// The pattern of the capability that covers it, such as `pages/*/contents`.
     pub endpoint: Option<Arc<str>>,
     /// Whether its target could be read, whatever came of it.
@@ -194,6 +198,11 @@ impl Policy {
 
     fn judge(&self, request: &Request<'_>, found: &mut Found) -> Result<Verdict, Refusal> {
         let authority = request.check()?;
+        let tls = request.peer.tls.as_ref();
+        // Whoever took one connection for several hosts is told before anything is looked for.
+        if tls.is_some_and(|tls| tls.shown.misdirects(&authority.canonical_host())) {
+            return Err(Refusal::Misdirected);
+        }
         let target = Target::parse(request.target, authority.text)?;
         found.is_readable = true;
         let route = self
@@ -201,6 +210,7 @@ impl Policy {
             .find(authority, target.path())
             .ok_or(Refusal::NoRoute)?;
         found.route = Some(Arc::clone(route));
+        found.keeps_to_tls = tls.is_some() && route.host.is_some();
 
         let parameters = Parameters::judge(target.query(), route.allow.may_mint());
         if let Some(asked) = cors::preflight_method(request)? {
@@ -383,6 +393,7 @@ pub(crate) mod tests {
     use super::caller::{Caller, Credential, KeyDigest};
     use super::capability::{Allowance, Minting, Pattern, Rule};
     use super::origin::{OriginPattern, Origins};
+    use super::peer::Peer;
     use super::request::tests::{fields, request};
     use super::route::Mount;
     use super::site::{BrowserToken, Site, SiteAddress, Timeouts};
@@ -580,6 +591,45 @@ pub(crate) mod tests {
         let close = ("Connection", "close, X-Api-Key");
         let refused = Refusal::BadMessage(fault::MessageFault::Connection);
         check("GET", CONTENTS, &[KEY, close], Err(refused));
+    }
+
+    #[test]
+    fn requests_of_one_connection_are_for_its_hosts() {
+        let hosts = |name: &str| peer::HostNames::new(&[name.into()], Vec::new());
+        let all: Arc<[_]> = [hosts("gw.example"), hosts("*.other.example")].into();
+        let plain = Peer::plain([192, 0, 2, 1].into());
+        let mut hosted = route("hosted", "/hosted");
+        hosted.host = host::Host::parse("gw.example");
+        let policy = Policy::new(vec![Arc::new(route("crm", "/crm")), Arc::new(hosted)]);
+        let check = |peer: &Peer, host: &str, target: &str, expected: (bool, bool)| {
+            let fields = fields(&[("Host", host), KEY]);
+            let mut request = request("GET", target, &fields);
+            request.peer = peer;
+            let Decision { verdict, found } = policy.decide(&request);
+            let is_misdirected = matches!(verdict, Verdict::Refuse(Refusal::Misdirected));
+            let seen = (is_misdirected, found.keeps_to_tls);
+            assert_eq!(seen, expected, "{host} {target}");
+        };
+        let hosted = "/hosted/@api/deki/pages/1/contents";
+        for chosen in [0, 1] {
+            let secured = peer::Secured {
+                shown: peer::Shown::new(Arc::clone(&all), chosen),
+                ..peer::Secured::default()
+            };
+            let peer = Peer {
+                tls: Some(secured),
+                ..plain.clone()
+            };
+            let is_first = chosen == 0;
+            check(&peer, "GW.example.:8443", hosted, (!is_first, is_first));
+            check(&peer, "gw.example", CONTENTS, (!is_first, false));
+            check(&peer, "a.other.example:8443", CONTENTS, (is_first, false));
+            check(&peer, "nobodys.example", CONTENTS, (false, false));
+            check(&peer, "127.0.0.1", "/%zz", (false, false));
+        }
+        for host in ["gw.example", "a.other.example"] {
+            check(&plain, host, hosted, (false, false));
+        }
     }
 
     #[test]

@@ -32,6 +32,16 @@ pub const REQUEST_ID_HEADER: &str = "X-Request-Id";
 /// The header that carries a refusal's code.
 pub const REFUSAL_HEADER: &str = "X-Countersign-Refusal";
 
+/// Tells browsers, if `is_told`, to come back to this host over TLS only, for a year (RFC 6797).
+pub fn keep_to_tls(is_told: bool, set: &mut Vec<(&'static str, Value<'_>)>) {
+    if is_told {
+        set.push((
+            "Strict-Transport-Security",
+            Value::Static("max-age=31536000"),
+        ));
+    }
+}
+
 /// What is done to a message head.
 #[derive(Debug)]
 pub struct Edits<'a> {

@@ -5,6 +5,7 @@
 //! that are idle at the end are dropped.
 
 pub mod admin;
+mod certificates;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,8 +22,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::config::Settings;
+use crate::config::tls::Tls;
 use crate::gateway::Gateway;
 use crate::policy::Policy;
+use crate::policy::fault::MessageFault;
 use crate::policy::peer::Peer;
 use crate::telemetry::{Detail, Telemetry};
 use crate::upstream::Network;
@@ -30,7 +34,10 @@ use crate::watch::names;
 use crate::wire::connection::Connection;
 use crate::wire::h1::H1;
 use crate::wire::h2::{self, H2, Replay};
+use crate::wire::handshakes::Handshakes;
+use crate::wire::head::HeadFault;
 use crate::wire::slots::{Permit, Slots};
+use crate::wire::tls::{self, Unopened};
 
 /// How often idle connections to sites are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -55,10 +62,18 @@ pub struct BindError {
 
 /// A gateway that is listening.
 pub struct Server {
-    listeners: Vec<(TcpListener, bool)>,
+    listeners: Vec<Listening>,
     admin: Option<TcpListener>,
     gateway: Arc<Gateway>,
     drain_timeout: Duration,
+}
+
+/// An address that is listened on, and what is spoken there.
+struct Listening {
+    socket: TcpListener,
+    h2c: bool,
+    /// TLS, and what it was made of.
+    tls: Option<(Arc<tls::Listener>, Tls)>,
 }
 
 /// What can be asked about a gateway while it serves.
@@ -81,9 +96,26 @@ impl Server {
     /// # Errors
     /// The first address that cannot be listened on.
     pub async fn bind(settings: &Settings, policy: Policy) -> Result<Self, BindError> {
+        let workers = tokio::runtime::Handle::current().metrics().num_workers();
+        let handshakes = Arc::new(Handshakes::new(&settings.connections, workers));
         let mut listeners = Vec::new();
         for listener in &settings.listeners {
-            listeners.push((bind(listener.address).await?, listener.h2c));
+            let secured = |tls: &Tls| {
+                let material = certificates::material(tls).map_err(|fault| BindError {
+                    address: listener.address,
+                    fault,
+                })?;
+                let handshakes = Arc::clone(&handshakes);
+                Ok((
+                    Arc::new(tls::Listener::new(material, handshakes)),
+                    tls.clone(),
+                ))
+            };
+            listeners.push(Listening {
+                socket: bind(listener.address).await?,
+                h2c: listener.h2c,
+                tls: listener.tls.as_ref().map(secured).transpose()?,
+            });
         }
         let admin = match settings.admin {
             Some(address) => Some(bind(address).await?),
@@ -116,7 +148,7 @@ impl Server {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners
             .iter()
-            .filter_map(|(listener, _)| listener.local_addr().ok())
+            .filter_map(|listener| listener.socket.local_addr().ok())
             .collect()
     }
 
@@ -152,13 +184,21 @@ impl Server {
         }
         let mut accepting = JoinSet::new();
         let (drain, drained) = watch::channel(Phase::Serving);
-        for (listener, h2c) in self.listeners {
+        for listener in self.listeners {
+            if let (Some((terminator, tls)), Ok(address)) =
+                (&listener.tls, listener.socket.local_addr())
+            {
+                let looking =
+                    certificates::keep_looking(Arc::clone(terminator), tls.clone(), address);
+                tasks.spawn(looking);
+            }
             let accept = Accept {
                 gateway: Arc::clone(&self.gateway),
                 phase: drained.clone(),
-                h2c,
+                h2c: listener.h2c,
+                tls: listener.tls.map(|(tls, _)| tls),
             };
-            accepting.spawn(accept.run(listener));
+            accepting.spawn(accept.run(listener.socket));
         }
         stop.await;
         let deadline = Instant::now() + self.drain_timeout;
@@ -245,6 +285,7 @@ struct Accept {
     gateway: Arc<Gateway>,
     phase: watch::Receiver<Phase>,
     h2c: bool,
+    tls: Option<Arc<tls::Listener>>,
 }
 
 impl Accept {
@@ -282,18 +323,60 @@ impl Accept {
         // on a socket that is connected.
         drop(stream.set_nodelay(true));
         let gateway = Arc::clone(&self.gateway);
+        let phase = self.phase.clone();
         let peer = Peer::plain(peer.ip());
-        let caller = H1::new(stream, Arc::new(peer));
+        if let Some(tls) = &self.tls {
+            let tls = Arc::clone(tls);
+            connections.spawn(secured(gateway, tls, stream, peer, phase, permit));
+            return;
+        }
+        let mut caller = H1::new(stream, Arc::new(peer));
         if self.h2c {
-            let phase = self.phase.clone();
             connections.spawn(either(gateway, caller, phase, permit));
         } else {
             connections.spawn(async move {
-                gateway.serve(caller).await;
+                gateway.serve(&mut caller).await;
                 drop(permit);
             });
         }
     }
+}
+
+/// Serves a connection over TLS, in the protocol that its handshake chooses.
+async fn secured(
+    gateway: Arc<Gateway>,
+    tls: Arc<tls::Listener>,
+    stream: TcpStream,
+    peer: Peer,
+    phase: watch::Receiver<Phase>,
+    permit: Permit,
+) {
+    // Boxed, so that the task of an idle connection does not hold room for it.
+    let opening = Box::pin(tls.open(stream, peer.address, gateway.slots.limits()));
+    match opening.await {
+        Ok(opened) => {
+            let peer = Arc::new(Peer {
+                tls: Some(opened.secured),
+                ..peer
+            });
+            if opened.speaks_h2 {
+                let io = Replay::new(Bytes::new(), opened.io);
+                Box::pin(multiplex(gateway, io, peer, phase)).await;
+            } else {
+                let mut caller = H1::new(opened.io, peer);
+                gateway.serve(&mut caller).await;
+                caller.take_leave();
+            }
+        }
+        Err(Unopened::Plain(first, stream)) => {
+            let mut caller = H1::begun(first, stream, Arc::new(peer));
+            let fault = HeadFault::Malformed(MessageFault::WithoutTls);
+            Box::pin(gateway.turn_away(&mut caller, fault)).await;
+        }
+        Err(Unopened::Slow) => gateway.telemetry.connection_cut(),
+        Err(Unopened::Failed) => gateway.telemetry.handshake_failed(),
+    }
+    drop(permit);
 }
 
 /// Serves a connection that may speak HTTP/2 by prior knowledge.
@@ -309,7 +392,7 @@ async fn either(
         let io = Replay::new(Bytes::from(first), stream);
         Box::pin(multiplex(gateway, io, peer, phase)).await;
     } else {
-        gateway.serve(caller).await;
+        gateway.serve(&mut caller).await;
     }
     drop(permit);
 }
@@ -340,12 +423,14 @@ async fn speaks_h2(gateway: &Gateway, connection: &mut Connection<TcpStream>) ->
 }
 
 /// Serves the streams of a connection, each in a task of its own, until it ends.
-async fn multiplex(
+async fn multiplex<S>(
     gateway: Arc<Gateway>,
-    io: Replay<TcpStream>,
+    io: Replay<S>,
     peer: Arc<Peer>,
     mut phase: watch::Receiver<Phase>,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let limits = *gateway.slots.limits();
     let handshake = h2::options().handshake::<_, Bytes>(io);
     let Ok(Ok(mut connection)) = timeout(limits.header_timeout, handshake).await else {

@@ -7,9 +7,11 @@ mod frames;
 pub mod framing;
 pub(crate) mod h1;
 pub(crate) mod h2;
+pub mod handshakes;
 pub mod head;
 mod pace;
 pub mod slots;
+pub mod tls;
 
 use std::io;
 use std::task::{Context, Poll};

@@ -5,6 +5,7 @@ pub(crate) mod capabilities;
 mod routes;
 pub mod settings;
 mod sites;
+mod tls;
 mod units;
 
 use self::settings::Settings;

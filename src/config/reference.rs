@@ -157,16 +157,7 @@ impl<'a> References<'a> {
     /// Reads the file that the reference at `at` names, of something that is no secret; nothing
     /// where it is not looked up.
     pub fn public_file(&self, at: At<'_>) -> Option<Zeroizing<Vec<u8>>> {
-        let text = at.text()?;
-        let Some(reference @ Reference::File(path)) = Reference::parse(text) else {
-            at.problem("this is read from a file; write file:PATH");
-            return None;
-        };
-        let bytes = reference.check().and_then(|()| match self.follows {
-            true => self.read(path, PUBLIC_BYTES_MAX, false).map(Some),
-            false => reference.check_name().map(|()| None),
-        });
-        noted(bytes, &at, text)?
+        self.file(at, false)?.1
     }
 
     /// The text that a reference leads to; nothing where it is not looked up.
@@ -209,17 +200,69 @@ impl<'a> References<'a> {
         bytes_max: usize,
         is_private: bool,
     ) -> Result<Zeroizing<Vec<u8>>, String> {
-        let reference = Reference::File(path);
-        let named = |fault: &str| format!("{} {fault}", self.named(reference));
-        let path = self.sources.folder.join(path);
-        let opened = Opened::open(&path).or_else(|fault| {
-            reference.check_name()?;
-            Err(named(&fault))
-        })?;
-        if is_private && let Some(exposure) = opened.exposure(&path) {
-            return Err(named(exposure));
+        let file = self.readable(path, bytes_max, is_private);
+        file.read().or_else(|fault| {
+            if !file.path.exists() {
+                Reference::File(path).check_name()?;
+            }
+            Err(fault)
+        })
+    }
+
+    fn readable(&self, path: &str, bytes_max: usize, is_private: bool) -> ReadableFile {
+        ReadableFile {
+            path: self.sources.folder.join(path),
+            named: self.named(Reference::File(path)),
+            bytes_max,
+            is_private,
         }
-        opened.read(bytes_max).map_err(|fault| named(&fault))
+    }
+
+    /// The file that the reference at `at` names, which is read again later, and what is in it now;
+    /// nothing is where it is not looked up. `is_private` forbids that others can read it.
+    pub(super) fn file(
+        &self,
+        at: At<'_>,
+        is_private: bool,
+    ) -> Option<(ReadableFile, Option<Zeroizing<Vec<u8>>>)> {
+        let text = at.text()?;
+        let Some(reference @ Reference::File(path)) = Reference::parse(text) else {
+            at.problem("this is read from a file; write file:PATH");
+            return None;
+        };
+        let file = self.readable(path, PUBLIC_BYTES_MAX, is_private);
+        let bytes = reference.check().and_then(|()| match self.follows {
+            true => self.read(path, PUBLIC_BYTES_MAX, is_private).map(Some),
+            false => reference.check_name().map(|()| None),
+        });
+        Some((file, noted(bytes, &at, text)?))
+    }
+}
+
+/// A file that proxy.yaml names.
+#[derive(Clone, Debug)]
+pub(super) struct ReadableFile {
+    path: PathBuf,
+    /// As sentences name it.
+    pub(super) named: String,
+    bytes_max: usize,
+    is_private: bool,
+}
+
+impl ReadableFile {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or must not be used, in a sentence that names it.
+    pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        let said = |fault: &str| format!("{} {fault}", self.named);
+        let opened = Opened::open(&self.path).map_err(|fault| said(&fault))?;
+        if self.is_private
+            && let Some(exposure) = opened.exposure(&self.path)
+        {
+            return Err(said(exposure));
+        }
+        opened.read(self.bytes_max).map_err(|fault| said(&fault))
     }
 }
 

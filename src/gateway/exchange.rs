@@ -145,8 +145,9 @@ impl<'g> Exchange<'g> {
             status: head.status,
             fields: &head.fields,
         };
-        let edits = rewrite::down(&answer, admission, &self.found.sharing, self.id.as_str())
+        let mut edits = rewrite::down(&answer, admission, &self.found.sharing, self.id.as_str())
             .map_err(Broken::Refused)?;
+        rewrite::keep_to_tls(self.found.keeps_to_tls, &mut edits.set);
         let body = match length {
             _ if matches!(head.status, 204 | 304) => Announced::Nothing,
             _ if terms.withholds => Announced::Length(0),

@@ -570,9 +570,9 @@ async fn simulate(mut die: Die<'_>) -> (usize, usize) {
         .iter()
         .map(|caller| {
             let peer = Arc::new(Peer::plain([127, 0, 0, 1].into()));
-            Some(Box::pin(
-                gateway.serve(H1::new(End(caller.wire.clone()), peer)),
-            ))
+            let mut caller = H1::new(End(caller.wire.clone()), peer);
+            let gateway = &gateway;
+            Some(Box::pin(async move { gateway.serve(&mut caller).await }))
         })
         .collect();
     let mut site: Vec<Serving> = Vec::new();

@@ -36,11 +36,13 @@ pub enum MessageFault {
     Connection,
     /// A header that may stand once stands there several times.
     Repeated,
+    /// It comes without TLS to where TLS is spoken.
+    WithoutTls,
 }
 
 impl MessageFault {
     /// Every cause.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::StartLine,
         Self::Line,
         Self::Value,
@@ -56,6 +58,7 @@ impl MessageFault {
         Self::Expectation,
         Self::Connection,
         Self::Repeated,
+        Self::WithoutTls,
     ];
 
     /// As it stands in the record.
@@ -68,6 +71,10 @@ impl MessageFault {
         self.row().1
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the one list of what can be wrong with a message"
+    )]
     fn row(self) -> (&'static str, &'static str) {
         match self {
             Self::StartLine => (
@@ -126,6 +133,10 @@ impl MessageFault {
             Self::Repeated => (
                 "repeated_header",
                 "A header that may stand once stands there several times: send it once.",
+            ),
+            Self::WithoutTls => (
+                "without_tls",
+                "This port speaks TLS: write https:// in place of http:// in the address the client is configured with.",
             ),
         }
     }
@@ -273,7 +284,10 @@ mod tests {
             // They stand in JSON and XML as they are.
             assert!(!sentence.contains(['"', '\\', '<', '>', '&']), "{name}");
         }
-        assert_eq!(MessageFault::Repeated as usize + 1, MessageFault::ALL.len());
+        assert_eq!(
+            MessageFault::WithoutTls as usize + 1,
+            MessageFault::ALL.len()
+        );
         assert_eq!(TargetFault::Encodings as usize + 1, TargetFault::ALL.len());
     }
 }

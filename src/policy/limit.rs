@@ -25,10 +25,23 @@ pub struct ConnectionLimits {
 /// The part of all connections that one address may hold.
 const ADDRESSES_SHARE: usize = 20;
 
+/// The part of all connections whose TLS handshake may be under way.
+const HANDSHAKES_SHARE: usize = 10;
+
 impl ConnectionLimits {
     /// What one address may hold of so many connections, where the file says nothing.
     pub fn share_of(connections_max: usize) -> usize {
         (connections_max / ADDRESSES_SHARE).max(1)
+    }
+
+    /// How many TLS handshakes may be under way in total.
+    pub fn handshakes_max(&self) -> usize {
+        (self.connections_max / HANDSHAKES_SHARE).max(1)
+    }
+
+    /// How many of them may come from one address, as [`address_group`] has it.
+    pub fn handshakes_per_address_max(&self) -> usize {
+        Self::share_of(self.handshakes_max())
     }
 }
 

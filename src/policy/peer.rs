@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::caller::certificate::Certificate;
+use super::host::without_brackets;
 use super::request::Field;
 
 /// What all requests of one connection have in common.
@@ -20,10 +21,80 @@ pub struct Peer {
 }
 
 /// What the handshake of a connection settled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Secured {
     /// The certificate the caller presented, and holds the key of.
     pub certificate: Option<Arc<Certificate>>,
+    /// The certificate the caller was shown.
+    pub shown: Shown,
+}
+
+/// Which of a listener's certificates a caller was shown, and which others there are.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    all: Arc<[HostNames]>,
+    chosen: usize,
+}
+
+impl Shown {
+    /// The certificate at `chosen` among those for `all`.
+    pub fn new(all: Arc<[HostNames]>, chosen: usize) -> Self {
+        Self { all, chosen }
+    }
+
+    /// Whether a host, in the spelling of [`super::host::Authority::canonical_host`], should have been
+    /// asked for on another connection: the certificate that was shown is not for it, and another one
+    /// is (RFC 9110 section 15.5.20).
+    pub fn misdirects(&self, host: &str) -> bool {
+        let is_shown = |names: &HostNames| names.cover(host);
+        !self.all.get(self.chosen).is_none_or(is_shown) && self.all.iter().any(is_shown)
+    }
+}
+
+/// The hosts a certificate of ours is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostNames {
+    exact: Vec<Box<str>>,
+    /// What follows `*.`.
+    wildcards: Vec<Box<str>>,
+    addresses: Vec<IpAddr>,
+}
+
+impl HostNames {
+    /// The hosts of a certificate with these names, in lower case, and addresses.
+    pub fn new(dns_names: &[Box<str>], addresses: Vec<IpAddr>) -> Self {
+        let exact = dns_names.iter().filter(|name| !name.starts_with("*."));
+        let wildcards = dns_names.iter().filter_map(|name| name.strip_prefix("*."));
+        Self {
+            exact: exact.cloned().collect(),
+            wildcards: wildcards.map(Box::from).collect(),
+            addresses,
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.wildcards.is_empty() && self.addresses.is_empty()
+    }
+
+    /// Whether a host, in lower case, is named, or is one of the addresses.
+    pub fn name(&self, host: &str) -> bool {
+        let is_address = |address: IpAddr| self.addresses.contains(&address.to_canonical());
+        self.exact.iter().any(|name| **name == *host)
+            || without_brackets(host).parse().is_ok_and(is_address)
+    }
+
+    /// Whether a wildcard stands for a host, in lower case: for exactly one label, the first (RFC 9525
+    /// section 6.3).
+    pub fn match_by_wildcard(&self, host: &str) -> bool {
+        let parent = host.split_once('.').filter(|(label, _)| !label.is_empty());
+        parent.is_some_and(|(_, parent)| self.wildcards.iter().any(|name| **name == *parent))
+    }
+
+    /// Either.
+    pub fn cover(&self, host: &str) -> bool {
+        self.name(host) || self.match_by_wildcard(host)
+    }
 }
 
 impl Peer {
@@ -69,6 +140,46 @@ impl Networks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_of_a_certificate() {
+        let names = ["gw.example", "*.apps.example"].map(Box::from);
+        let addresses = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().unwrap());
+        let hosts = HostNames::new(&names, addresses.to_vec());
+        let check = |host: &str, expected: bool| assert_eq!(hosts.cover(host), expected, "{host}");
+        check("gw.example", true);
+        check("x.gw.example", false);
+        check("example", false);
+        check("a.apps.example", true);
+        check("apps.example", false);
+        check(".apps.example", false);
+        check("a.b.apps.example", false);
+        check("*.apps.example", true);
+        check("192.0.2.1", true);
+        check("192.0.2.2", false);
+        check("[2001:db8::1]", true);
+        check("[::ffff:192.0.2.1]", true);
+        check("", false);
+        assert!(!HostNames::default().cover("gw.example"));
+    }
+
+    #[test]
+    fn another_connection_is_the_right_one_only_if_its_certificate_is() {
+        let of = |name: &str| HostNames::new(&[name.into()], Vec::new());
+        let all: Arc<[HostNames]> = [of("a.example"), of("*.b.example")].into();
+        let check = |chosen: usize, host: &str, expected: bool| {
+            let shown = Shown::new(Arc::clone(&all), chosen);
+            assert_eq!(shown.misdirects(host), expected, "{chosen} {host}");
+        };
+        check(0, "a.example", false);
+        check(0, "x.b.example", true);
+        check(1, "a.example", true);
+        check(1, "x.b.example", false);
+        // Nobody would serve it better.
+        check(0, "c.example", false);
+        check(1, "127.0.0.1", false);
+        assert!(!Shown::default().misdirects("a.example"));
+    }
 
     #[test]
     fn networks_have_what_lies_in_them() {

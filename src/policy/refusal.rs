@@ -45,6 +45,8 @@ pub enum Refusal {
     AddressNotAllowed,
     /// No route answers this host and path.
     NoRoute,
+    /// The host has a certificate of its own, and the connection was opened with another one.
+    Misdirected,
     /// The method is not one of the API's.
     MethodNotSupported,
     /// The request took too long to arrive.
@@ -209,6 +211,11 @@ impl Refusal {
                 "no_route",
                 "No route answers this host and path: check the gateway's address and mount.",
             ),
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "misdirected",
+                "This host is served with another certificate than this connection was opened with: open a connection of its own to it, naming it in the TLS handshake (SNI).",
+            ),
             Self::MethodNotSupported => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_supported",
@@ -283,7 +290,7 @@ impl Refusal {
     }
 }
 
-const ALL: [Refusal; 30] = [
+const ALL: [Refusal; 31] = [
     Refusal::BadTarget(TargetFault::Form),
     Refusal::BadMessage(MessageFault::StartLine),
     Refusal::CallerSentToken,
@@ -300,6 +307,7 @@ const ALL: [Refusal; 30] = [
     Refusal::MintsCredentials,
     Refusal::AddressNotAllowed,
     Refusal::NoRoute,
+    Refusal::Misdirected,
     Refusal::MethodNotSupported,
     Refusal::RequestTimeout,
     Refusal::BodyTooLarge,
@@ -365,6 +373,7 @@ mod tests {
         check(Refusal::CredentialUnknown, 401);
         check(Refusal::MintsCredentials, 403);
         check(Refusal::NoRoute, 404);
+        check(Refusal::Misdirected, 421);
         check(Refusal::MethodNotSupported, 405);
         check(Refusal::RequestTimeout, 408);
         check(Refusal::BodyTooLarge, 413);

@@ -16,6 +16,7 @@ pub struct Telemetry {
     would_refuse: AtomicU64,
     connections_refused: AtomicU64,
     connections_cut: AtomicU64,
+    handshakes_failed: AtomicU64,
 }
 
 impl Telemetry {
@@ -28,6 +29,7 @@ impl Telemetry {
             would_refuse: AtomicU64::default(),
             connections_refused: AtomicU64::default(),
             connections_cut: AtomicU64::default(),
+            handshakes_failed: AtomicU64::default(),
         }
     }
 
@@ -60,6 +62,11 @@ impl Telemetry {
         self.connections_cut.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a connection whose TLS handshake failed.
+    pub fn handshake_failed(&self) {
+        self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How many exchanges ended so far.
     pub fn exchanges(&self) -> u64 {
         self.exchanges.load(Ordering::Relaxed)
@@ -83,6 +90,11 @@ impl Telemetry {
             self.connections_refused.load(Ordering::Relaxed),
             self.connections_cut.load(Ordering::Relaxed),
         )
+    }
+
+    /// How many TLS handshakes of callers failed.
+    pub fn handshakes(&self) -> u64 {
+        self.handshakes_failed.load(Ordering::Relaxed)
     }
 
     /// How many lines of this process's log could not be written.

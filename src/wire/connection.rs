@@ -38,6 +38,8 @@ pub(crate) struct Connection<S> {
     sent: usize,
     /// Bytes the peer has taken so far, of everything.
     taken: u64,
+    /// Whether the stream may hold back what it was given: TLS does, while the peer does not read.
+    is_held_back: bool,
     eof: bool,
     pace: Pace,
 }
@@ -45,15 +47,21 @@ pub(crate) struct Connection<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A connection that holds no buffer yet.
     pub(crate) fn new(io: S) -> Self {
+        Self::begun(Vec::new(), io)
+    }
+
+    /// A connection whose first bytes were read already.
+    pub(crate) fn begun(first: Vec<u8>, io: S) -> Self {
         Self {
             io,
-            input: Vec::new(),
+            input: first,
             start: 0,
             ready: 0,
             raw: 0,
             output: Vec::new(),
             sent: 0,
             taken: 0,
+            is_held_back: false,
             eof: false,
             pace: Pace::new(),
         }
@@ -114,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.input = Vec::new();
             (self.start, self.ready, self.raw) = (0, 0, 0);
         }
-        if !self.has_queued() {
+        if self.sent == self.output.len() {
             self.output = Vec::new();
             self.sent = 0;
         }
@@ -228,9 +236,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         &mut self.output
     }
 
-    /// Whether something is.
+    /// Whether something is, or has been written and may not have left.
     pub(crate) fn has_queued(&self) -> bool {
-        self.sent < self.output.len()
+        self.sent < self.output.len() || self.is_held_back
     }
 
     /// Takes over a part of `payload`: returns how much. A little is copied and leaves with
@@ -253,6 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.taken += written as u64;
+            self.is_held_back = true;
             let of_queue = written.min(before.len());
             self.sent += of_queue;
             self.settle_output();
@@ -291,17 +300,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes all that is queued.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.has_queued() {
+        while self.sent < self.output.len() {
             let rest = &self.output[self.sent..];
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.taken += written as u64;
+            self.is_held_back = true;
             self.sent += written;
         }
         self.settle_output();
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.is_held_back = false;
+        Poll::Ready(Ok(()))
     }
 
     fn settle_output(&mut self) {

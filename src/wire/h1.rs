@@ -60,6 +60,8 @@ struct Message {
     /// Whether it is we who end the connection: the caller may be sending still, and would lose the
     /// answer if its bytes met a closed socket.
     lingers: bool,
+    /// Whether its answer broke off.
+    is_torn: bool,
 }
 
 impl Default for Message {
@@ -71,6 +73,7 @@ impl Default for Message {
             expects: false,
             is_empty: false,
             lingers: false,
+            is_torn: false,
         }
     }
 }
@@ -91,13 +94,22 @@ pub(crate) enum Next {
 impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
     /// A connection that has just been accepted.
     pub(crate) fn new(io: S, peer: Arc<Peer>) -> Self {
+        Self::begun(Vec::new(), io, peer)
+    }
+
+    /// A connection whose first bytes have been read already.
+    pub(crate) fn begun(first: Vec<u8>, io: S, peer: Arc<Peer>) -> Self {
+        let message = Message {
+            is_head: is_head(&first),
+            ..Message::default()
+        };
         Self {
-            connection: Connection::new(io),
+            connection: Connection::begun(first, io),
             alarm: Alarm::default(),
             peer,
             finder: Finder::default(),
             head: None,
-            message: Message::default(),
+            message,
             decoder: Decoder::none(),
             encoder: Encoder::Plain,
             since: Instant::now(),
@@ -181,7 +193,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
     pub(crate) fn may_go_on(&mut self) -> bool {
         let goes_on = self.message.keeps && self.decoder.is_done() && self.head.is_none();
         self.finder = Finder::default();
-        self.message = Message::default();
+        self.message = Message {
+            is_torn: self.message.is_torn,
+            ..Message::default()
+        };
         self.since = Instant::now();
         self.connection.release();
         goes_on
@@ -219,6 +234,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> H1<S> {
             }
         }
         self.alarm.poll(drain.until, cx)
+    }
+
+    /// Takes leave where the layer below has a word for it, as TLS has, unless an answer broke off: that
+    /// must not look like its end. Nobody waits for the word to arrive.
+    pub(crate) fn take_leave(&mut self) {
+        if !self.message.is_torn {
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            drop(self.connection.poll_shutdown(&mut context));
+        }
     }
 
     /// Whether something may come that is to be read and thrown away before anything else.
@@ -424,6 +448,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1<S> {
     fn give_up(&mut self) {
         self.message.keeps = false;
         self.message.lingers = false;
+        self.message.is_torn = true;
     }
 
     fn taken(&self) -> u64 {

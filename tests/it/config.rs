@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use countersign::config;
 use countersign::config::reference::Sources;
 
+use crate::harness::certificate::Authority;
 use crate::harness::{ROUTES, Reply, Rig};
 
 fn fixtures() -> PathBuf {
@@ -289,4 +290,171 @@ async fn ten_thousand_callers_each_are_themselves() {
     }
     let stranger = "GET /@api/deki/pages/1 HTTP/1.1\r\nHost: x\r\nX-Api-Key: cs_10000\r\n\r\n";
     rig.send(stranger).await.refused(401, "credential_unknown");
+}
+
+/// What is said of a listener whose certificate and key are these texts, with FOLDER for its place.
+fn of_certificate(chain: &str, key: &str, mode: u32, more: &str) -> Result<Vec<String>, String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("gw.pem"), chain).unwrap();
+    std::fs::write(folder.path().join("gw.key"), key).unwrap();
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(folder.path().join("gw.key"), permissions).unwrap();
+    std::fs::write(folder.path().join("ca.pem"), Authority::new("ca").pem()).unwrap();
+    let text = format!(
+        "listeners:\n  - address: 0.0.0.0:8443\n    tls:\n      certificates:\n        - chain: file:gw.pem\n          key: file:gw.key\n{more}{}",
+        include_str!("../fixtures/config/good/reachable.yaml")
+            .split_once("admin:")
+            .map(|(_, rest)| format!("admin:{}", rest.replace("192.168.1.5", "127.0.0.1")))
+            .unwrap()
+    );
+    let without_folder = |text: String| text.replace(&format!("{}/", folder.path().display()), "");
+    match load(&text, folder.path()) {
+        Ok(loaded) => {
+            let warnings = loaded.warnings.iter();
+            let warnings = warnings.map(|it| it.in_file("f").to_string());
+            Ok(warnings.map(without_folder).collect())
+        }
+        Err(unusable) => Err(without_folder(unusable.to_string())),
+    }
+}
+
+#[test]
+fn certificates_that_cannot_be_used() {
+    let ca = Authority::new("ca");
+    let good = ca.issue(&["gw.example"], |_| {});
+    let other = ca.issue(&["other.example"], |_| {});
+    let middle = ca.below("middle");
+    let below = middle.issue(&["gw.example"], |_| {});
+    let whole = format!("{}{}{}", below.chain, middle.pem(), ca.pem());
+    let usable = |chain: &str, key: &str| {
+        assert_eq!(of_certificate(chain, key, 0o600, ""), Ok(Vec::new()));
+    };
+    usable(&good.chain, &good.key);
+    usable(&whole, &below.key);
+    usable(
+        &format!("words\n{}", good.chain),
+        &format!("{}\n", good.key),
+    );
+    let check = |chain: &str, key: &str, mode: u32, expected: &str| {
+        let said = of_certificate(chain, key, mode, "").unwrap_err();
+        assert!(said.contains(expected), "{expected}: {said}");
+        let leaked = key
+            .lines()
+            .filter(|line| line.len() > 40)
+            .any(|line| said.contains(line));
+        assert!(!leaked, "{said}");
+    };
+    const PLACE: &str = "listeners[0].tls.certificates[0]";
+    let at_chain = |fault: &str| format!("proxy.yaml:5: {PLACE}.chain: the file gw.pem {fault}");
+    let at_key = |fault: &str| format!("proxy.yaml:6: {PLACE}.key: the file gw.key {fault}");
+    let check_chain = |chain: &str, fault: &str| check(chain, &good.key, 0o600, &at_chain(fault));
+    check_chain("", "holds no certificate in PEM");
+    check_chain("hello", "holds no certificate in PEM");
+    check_chain(&good.key, "holds a private key and no certificate");
+    check_chain(&good.chain[..300], "holds PEM that is damaged");
+    check_chain(
+        &good.chain.replacen("MII", "MIA", 1),
+        "holds a certificate that is damaged",
+    );
+    check_chain(&format!("{}{}", ca.pem(), good.chain), "is out of order");
+    check_chain(&format!("{}{}", good.chain, other.chain), "is out of order");
+    let reversed = format!("{}{}{}", ca.pem(), middle.pem(), below.chain);
+    check(&reversed, &below.key, 0o600, &at_chain("is out of order"));
+    let check_key = |key: &str, fault: &str| check(&good.chain, key, 0o600, &at_key(fault));
+    check_key("", "holds no private key in PEM");
+    check_key(&good.chain, "holds no private key in PEM");
+    check_key(&other.key, "does not belong to the certificate of chain");
+    check_key(&good.key[..100], "holds PEM that is damaged");
+    check_key(
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        "is encrypted, and nobody is there to type",
+    );
+    check_key(
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        "is encrypted, and nobody is there to type",
+    );
+    check_key(
+        "-----BEGIN PRIVATE KEY-----\nMAoCAQAwBQYDK2VvBAA=\n-----END PRIVATE KEY-----\n",
+        "holds a key of a kind that is not served",
+    );
+    for mode in [0o644, 0o604, 0o602] {
+        check(
+            &good.chain,
+            &good.key,
+            mode,
+            &at_key("is open to every user"),
+        );
+    }
+}
+
+#[test]
+fn certificates_that_are_odd() {
+    let ca = Authority::new("ca");
+    let check = |names: &[&str], days: (i64, i64), expected: &[&str]| {
+        let issued = ca.issue(names, |asked| {
+            let now = std::time::SystemTime::now();
+            let day = |days: i64| {
+                let time = std::time::Duration::from_secs(86_400 * days.unsigned_abs() + 3600);
+                if days < 0 { now - time } else { now + time }
+            };
+            asked.not_before = day(days.0).into();
+            asked.not_after = day(days.1).into();
+        });
+        let said = of_certificate(&issued.chain, &issued.key, 0o600, "").unwrap();
+        assert_eq!(said.len(), expected.len(), "{said:?}");
+        for (said, expected) in said.iter().zip(expected) {
+            let place =
+                "f:5: listeners[0].tls.certificates[0].chain: the certificate in the file gw.pem ";
+            assert!(said.starts_with(&format!("{place}{expected}")), "{said}");
+        }
+    };
+    check(&["gw.example"], (-1, 400), &[]);
+    check(&["gw.example"], (-1, 21), &[]);
+    check(&["gw.example"], (-1, 20), &["expires in 20 days, on "]);
+    check(&["gw.example"], (-1, 1), &["expires in 1 day, on "]);
+    check(&["gw.example"], (-9, -1), &["expired on "]);
+    check(&["gw.example"], (1, 90), &["is not valid before "]);
+    check(&[], (-1, 90), &["names no host (subjectAltName)"]);
+}
+
+#[test]
+fn whose_certificates_callers_present() {
+    let issued = Authority::new("ca").issue(&["gw.example"], |_| {});
+    let said = |more: &str| of_certificate(&issued.chain, &issued.key, 0o600, more);
+    for more in [
+        "      client_ca: file:ca.pem\n",
+        "      client_certificate: required\n",
+        "      client_ca: file:ca.pem\n      client_certificate: optional\n",
+    ] {
+        assert_eq!(said(more), Ok(Vec::new()), "{more}");
+    }
+    for (more, expected) in [
+        (
+            "      client_ca: required\n",
+            "client_ca: this is read from a file; write file:PATH",
+        ),
+        (
+            "      client_ca: file:gw.key\n",
+            "client_ca: a ca file holds the certificates of authorities in PEM",
+        ),
+        (
+            "      client_ca: file:none.pem\n",
+            "client_ca: the file none.pem cannot be read: there is no such file",
+        ),
+        (
+            "      client_certificate: true\n",
+            "client_certificate: text must stand here",
+        ),
+        (
+            "      client_certificate: always\n",
+            "client_certificate: write optional or required",
+        ),
+        (
+            "    h2c: true\n",
+            "h2c: HTTP/2 is chosen in the TLS handshake here",
+        ),
+    ] {
+        let said = said(more).unwrap_err();
+        assert!(said.contains(expected), "{more}: {said}");
+    }
 }

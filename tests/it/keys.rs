@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::LazyLock;
 
 use countersign::config::{self, reference::Sources};
 use serde_yaml::Value;
+
+use crate::harness::certificate::Authority;
 
 /// A file in which every key has a place.
 const BASE: &str = "\
@@ -23,6 +26,17 @@ routes: [{ name: crm, site: acme, token: server, callers: [crm], allow: [search]
 capabilities: { own: { GET: [\"pages/*/own\"] } }
 ";
 
+/// The same for keys that have their place only where there is TLS.
+const BASE_OF_TLS: &str =
+    "tls: { certificates: [{ chain: file:gateway.pem, key: file:gateway.key }] }";
+
+fn base_of(section: &str) -> String {
+    match section.starts_with("listeners[].tls") {
+        true => BASE.replace("8080 }", &format!("8080, {BASE_OF_TLS} }}")),
+        false => BASE.to_owned(),
+    }
+}
+
 /// A key that nothing is called.
 const NO_KEY: &str = "qqqqqqqqqqqqqqqq";
 
@@ -35,9 +49,17 @@ fn read(name: &str) -> String {
 }
 
 fn load(text: &str) -> Result<config::Loaded, config::Unusable> {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
-    std::fs::write(folder.path().join("ca.pem"), authority.cert.pem()).unwrap();
+    // The same ones each time, so that settings can be compared.
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new("ca");
+        std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+        for name in ["gateway", "other"] {
+            let issued = authority.issue(&["gw.example"], |_| {});
+            issued.write(folder.path(), name);
+        }
+        folder
+    });
     let environment = |name: &str| match name {
         "KEY" | "SECRET" | "BROWSER" => Some("canary".to_owned()),
         "DIGEST" => Some("0123456789abcdef".repeat(4)),
@@ -45,7 +67,7 @@ fn load(text: &str) -> Result<config::Loaded, config::Unusable> {
     };
     let sources = Sources {
         environment: &environment,
-        folder: folder.path().to_owned(),
+        folder: FOLDER.path().to_owned(),
     };
     config::load_text("proxy.yaml", text, &sources)
 }
@@ -176,7 +198,7 @@ fn every_key_stands_on_the_page_and_no_other() {
 
 /// The base file with a value at a key of a section.
 fn with(section: &str, key: &str, value: &str) -> String {
-    let mut file: Value = serde_yaml::from_str(BASE).unwrap();
+    let mut file: Value = serde_yaml::from_str(&base_of(section)).unwrap();
     let mut at = &mut file;
     for step in section.split('.').filter(|step| !step.is_empty()) {
         let (name, is_list) = match step.strip_suffix("[]") {
@@ -207,9 +229,9 @@ fn meaning(loaded: &config::Loaded) -> String {
 #[test]
 fn every_default_and_every_example_on_the_page_is_the_codes() {
     let sections = rows();
-    let base = meaning(&load(BASE).unwrap());
     let mut defaults = 0;
     for (section, rows) in &sections {
+        let base = meaning(&load(&base_of(section)).unwrap());
         for (key, row) in rows {
             let place = format!("{section}.{key}");
             let code = |cell: &str| cell.strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
@@ -270,8 +292,8 @@ fn every_default_and_every_example_on_the_page_is_the_codes() {
 
 #[test]
 fn what_is_required_is_required() {
-    let base: Value = serde_yaml::from_str(BASE).unwrap();
     for (section, rows) in rows() {
+        let base: Value = serde_yaml::from_str(&base_of(&section)).unwrap();
         for (key, row) in rows {
             let mut file = base.clone();
             let at = section.split('.').filter(|step| !step.is_empty()).try_fold(

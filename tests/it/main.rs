@@ -24,6 +24,7 @@ mod faults;
 mod fuzz;
 mod hostile;
 mod http2;
+mod https;
 mod hygiene;
 mod keys;
 mod leaks;

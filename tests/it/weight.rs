@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::harness::certificate::Authority;
 use crate::harness::{API_KEY, Need, PATIENCE, Wire, cannot, get, within};
 
 const GIB: u64 = 1 << 30;
@@ -21,12 +22,16 @@ struct Weighed {
 
 impl Weighed {
     fn start(site: SocketAddr) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::with(site, tempfile::tempdir().unwrap(), "")
+    }
+
+    /// With what else the listener says.
+    fn with(site: SocketAddr, folder: tempfile::TempDir, listener: &str) -> Self {
         let digest = countersign::policy::caller::KeyDigest::of(API_KEY.as_bytes()).to_hex();
         let text = format!(
-            "listeners: [{{ address: \"127.0.0.1:0\" }}]\n\
+            "listeners: [{{ address: \"127.0.0.1:0\"{listener} }}]\n\
              sites: {{ acme: {{ url: \"http://{site}\", server_tokens: [{{ key: env:WEIGHED_KEY, secret: env:WEIGHED_SECRET }}] }} }}\n\
-             callers: {{ crm: {{ api_key: {{ sha256: \"{digest}\" }}, acts_as: \"7\" }} }}\n\
+             callers: {{ crm: {{ api_key: {{ sha256: \"{digest}\" }}, acts_as: \"7\", limits: {{ requests_per_second: 100000 }} }} }}\n\
              routes: [{{ name: all, mount: /all, site: acme, token: server, callers: [crm], allow: [all], body_max: 2GiB }}]\n\
              limits: {{ connections_per_address: 20000 }}\n"
         );
@@ -251,5 +256,37 @@ async fn ten_thousand_idle_connections() {
             .try_read(&mut [0])
             .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock),
         "none is given up for another"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_over_tls() {
+    const CONNECTIONS: usize = 600;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = Authority::new("ours");
+    ca.issue(&["gw.example"], |_| {}).write(folder.path(), "gw");
+    let tls = ", tls: { certificates: [{ chain: file:gw.pem, key: file:gw.key }] }";
+    let gateway = Weighed::with(site().await, folder, tls);
+    let config = ca.caller();
+    let connect = async || {
+        let mut wire = Wire::tls(gateway.address, "gw.example", &config).await;
+        wire.write(get("/all/@api/deki/pages/home", "").replace("gateway.test", "gw.example"))
+            .await;
+        assert_eq!(wire.answer().await.status, 200);
+        wire
+    };
+    let mut held = Vec::new();
+    let mut weights = Vec::new();
+    // As many again, and then the difference: what is made once does not count.
+    for _ in 0..2 {
+        for _ in 0..CONNECTIONS {
+            held.push(connect().await);
+        }
+        weights.push(gateway.resident().0);
+    }
+    let each = (weights[1].saturating_sub(weights[0])) / CONNECTIONS as u64;
+    assert!(
+        each < 16 * 1024,
+        "an idle connection over TLS weighs {each} bytes"
     );
 }

@@ -5,8 +5,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::tls;
 use super::units::{bytes, duration};
 use crate::config::reference::References;
+use crate::config::tls::Tls;
 use crate::config::tree::{At, Fields};
 use crate::policy::limit::{ConnectionLimits, RequestLimits, SharedLimits};
 
@@ -32,12 +34,14 @@ pub struct Settings {
 }
 
 /// One address callers connect to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// An IP address and a port.
     pub address: SocketAddr,
     /// Whether HTTP/2 without TLS is spoken there, by prior knowledge (RFC 9113 section 3.3).
     pub h2c: bool,
+    /// What it proves itself with; without it, there is no TLS.
+    pub tls: Option<Tls>,
 }
 
 pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Option<Settings> {
@@ -97,10 +101,12 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
     let mut seen = Vec::new();
     file.each("listeners", |at| {
         let fields = at.fields(&["address", "h2c", "tls", "trusted_proxies"])?;
-        for later in ["tls", "trusted_proxies"] {
-            not_yet(&fields, later);
-        }
+        not_yet(&fields, "trusted_proxies");
         let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
+        let tls = fields.optional("tls", |at| tls::compile(at, references));
+        if h2c && fields.has("tls") {
+            fields.problem_at("h2c", "HTTP/2 is chosen in the TLS handshake here, and callers without TLS are refused; remove h2c");
+        }
         let address =
             fields.required("address", "write an address such as 127.0.0.1:8080", |at| {
                 socket_address(&at, references)
@@ -112,10 +118,10 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
             );
         }
         seen.push(address);
-        if !is_loopback(address) {
-            fields.warning_at("address", "callers' keys cross the network in the clear here, since this version listens without TLS; bind it to 127.0.0.1, or put what terminates TLS before it on a network of your own");
+        if !is_loopback(address) && !fields.has("tls") {
+            fields.warning_at("address", "callers' keys cross the network in the clear here; give the listener a certificate with tls:, bind it to 127.0.0.1, or put what terminates TLS before it on a network of your own");
         }
-        Some(Listener { address, h2c })
+        Some(Listener { address, h2c, tls })
     })
 }
 

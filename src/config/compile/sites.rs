@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::tls::{CertificateDer, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-
 use super::units::duration;
 use super::{NAME_CURE, is_name};
 use crate::config::problem::Findings;
 use crate::config::reference::References;
+use crate::config::tls;
 use crate::config::tree::{At, Fields, Node, Spot, join};
 use crate::config::words::cure;
 use crate::policy::host::{Host, Scheme, is_loopback, port_number, split_port};
@@ -234,21 +232,9 @@ fn address(fields: &Fields<'_>, references: &References<'_>) -> Option<SiteAddre
 /// The certificates of a `ca:` file, each of which a verifier would take.
 fn authorities(at: At<'_>, references: &References<'_>) -> Option<Arc<[Vec<u8>]>> {
     let pem = references.public_file(at)?;
-    let mut store = RootCertStore::empty();
-    let certificates: Option<Vec<_>> = CertificateDer::pem_slice_iter(&pem)
-        .map(|certificate| {
-            let certificate = certificate.ok()?;
-            store.add(certificate.clone()).ok()?;
-            Some(certificate.to_vec())
-        })
-        .collect();
-    let found = certificates.filter(|list| !list.is_empty());
-    if found.is_none() {
-        at.problem(
-            "a ca file holds the certificates of authorities in PEM (-----BEGIN CERTIFICATE-----)",
-        );
-    }
-    found.map(Arc::from)
+    let found = tls::authorities(&pem).map_err(|fault| at.problem(fault));
+    let certificates = found.ok()?.into_iter().map(|it| it.to_vec());
+    Some(certificates.collect())
 }
 
 /// A site's url as it stands, or from where `env:` or `file:` says, where a bare host name means https.

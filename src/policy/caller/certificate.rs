@@ -1,5 +1,8 @@
 //! Callers that present a certificate: what of it identifies them.
 
+use crate::policy::x509::Contents;
+use crate::signing::Epoch;
+
 /// What of a caller's certificate can identify it. The handshake has proved that the caller holds its
 /// key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +15,24 @@ pub struct Certificate {
     pub spki_sha256: [u8; 32],
     /// What is to be said of it.
     pub standing: Standing,
+}
+
+impl Certificate {
+    /// What a certificate that says this has to say at a time; `is_vouched` tells whether an authority
+    /// of the listener vouches for it.
+    pub fn new(contents: Contents, is_vouched: bool, now: Epoch) -> Self {
+        let standing = match is_vouched {
+            _ if !contents.is_in_date(now) => Standing::OutOfDate,
+            true => Standing::Vouched,
+            false => Standing::Unknown,
+        };
+        Self {
+            dns_names: contents.dns_names,
+            uris: contents.uris,
+            spki_sha256: contents.spki_sha256,
+            standing,
+        }
+    }
 }
 
 /// Whether a certificate's names can be believed.

@@ -1,19 +1,24 @@
 //! A caller that writes bytes, as no decent client lets it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{Answer, within};
 
 /// A connection.
-pub struct Wire {
-    pub stream: TcpStream,
+pub struct Wire<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
-impl Wire {
+impl Wire<TcpStream> {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = within(TcpStream::connect(address))
             .await
@@ -24,6 +29,33 @@ impl Wire {
     /// One that is open already.
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
+        Self::on(stream)
+    }
+}
+
+impl Wire<TlsStream<TcpStream>> {
+    /// One over TLS, to this host.
+    pub async fn tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> Self {
+        let made = Self::try_tls(address, host, config).await;
+        made.unwrap_or_else(|error| panic!("the handshake for {host} fails: {error}"))
+    }
+
+    /// The same where it may fail.
+    pub async fn try_tls(
+        address: SocketAddr,
+        host: &str,
+        config: &Arc<ClientConfig>,
+    ) -> std::io::Result<Self> {
+        let stream = within(TcpStream::connect(address)).await?;
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let connector = TlsConnector::from(Arc::clone(config));
+        Ok(Self::on(within(connector.connect(name, stream)).await?))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// One over anything that carries bytes.
+    pub fn on(stream: S) -> Self {
         Self {
             stream,
             buffer: Vec::new(),
