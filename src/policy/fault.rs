@@ -36,11 +36,13 @@ pub enum MessageFault {
     Connection,
     /// A header that may stand once stands there several times.
     Repeated,
+    /// `X-Forwarded-For` and `Forwarded` of a trusted proxy lead to different clients.
+    TwoClients,
 }
 
 impl MessageFault {
     /// Every cause.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::StartLine,
         Self::Line,
         Self::Value,
@@ -56,6 +58,7 @@ impl MessageFault {
         Self::Expectation,
         Self::Connection,
         Self::Repeated,
+        Self::TwoClients,
     ];
 
     /// As it stands in the record.
@@ -126,6 +129,10 @@ impl MessageFault {
             Self::Repeated => (
                 "repeated_header",
                 "A header that may stand once stands there several times: send it once.",
+            ),
+            Self::TwoClients => (
+                "two_clients",
+                "X-Forwarded-For and Forwarded name different clients: send neither, and let the proxy before this gateway write one; its operator can say which one counts (forwarded_header).",
             ),
         }
     }
@@ -273,7 +280,10 @@ mod tests {
             // They stand in JSON and XML as they are.
             assert!(!sentence.contains(['"', '\\', '<', '>', '&']), "{name}");
         }
-        assert_eq!(MessageFault::Repeated as usize + 1, MessageFault::ALL.len());
+        assert_eq!(
+            MessageFault::TwoClients as usize + 1,
+            MessageFault::ALL.len()
+        );
         assert_eq!(TargetFault::Encodings as usize + 1, TargetFault::ALL.len());
     }
 }
