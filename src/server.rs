@@ -5,6 +5,7 @@
 //! that are idle at the end are dropped.
 
 pub mod admin;
+mod proxied;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use self::proxied::Proxied;
 use crate::config::Settings;
 use crate::gateway::Gateway;
 use crate::policy::Policy;
@@ -55,7 +57,7 @@ pub struct BindError {
 
 /// A gateway that is listening.
 pub struct Server {
-    listeners: Vec<(TcpListener, bool)>,
+    listeners: Vec<(TcpListener, bool, Arc<Proxied>)>,
     admin: Option<TcpListener>,
     gateway: Arc<Gateway>,
     drain_timeout: Duration,
@@ -83,7 +85,8 @@ impl Server {
     pub async fn bind(settings: &Settings, policy: Policy) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         for listener in &settings.listeners {
-            listeners.push((bind(listener.address).await?, listener.h2c));
+            let proxied = Proxied::new(listener);
+            listeners.push((bind(listener.address).await?, listener.h2c, proxied));
         }
         let admin = match settings.admin {
             Some(address) => Some(bind(address).await?),
@@ -116,7 +119,7 @@ impl Server {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners
             .iter()
-            .filter_map(|(listener, _)| listener.local_addr().ok())
+            .filter_map(|(listener, ..)| listener.local_addr().ok())
             .collect()
     }
 
@@ -152,11 +155,12 @@ impl Server {
         }
         let mut accepting = JoinSet::new();
         let (drain, drained) = watch::channel(Phase::Serving);
-        for (listener, h2c) in self.listeners {
+        for (listener, h2c, proxied) in self.listeners {
             let accept = Accept {
                 gateway: Arc::clone(&self.gateway),
                 phase: drained.clone(),
                 h2c,
+                proxied,
             };
             accepting.spawn(accept.run(listener));
         }
@@ -241,10 +245,12 @@ async fn keep_sweeping(gateway: Arc<Gateway>) {
 }
 
 /// One listener's way in.
+#[derive(Clone)]
 struct Accept {
     gateway: Arc<Gateway>,
     phase: watch::Receiver<Phase>,
     h2c: bool,
+    proxied: Arc<Proxied>,
 }
 
 impl Accept {
@@ -275,14 +281,18 @@ impl Accept {
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>) {
-        let Some(permit) = self.gateway.slots.admit(peer) else {
+        let Some(permit) = self.proxied.admit(&self.gateway.slots, peer) else {
             return;
         };
         // Without it small answers wait for the acknowledgement of the one before; it cannot fail
         // on a socket that is connected.
         drop(stream.set_nodelay(true));
         let gateway = Arc::clone(&self.gateway);
-        let peer = Peer::plain(peer.ip());
+        let peer = self.proxied.peer(peer.ip());
+        if self.proxied.is_required {
+            connections.spawn(self.clone().introduce(stream, peer, permit));
+            return;
+        }
         let caller = H1::new(stream, Arc::new(peer));
         if self.h2c {
             let phase = self.phase.clone();
@@ -292,6 +302,24 @@ impl Accept {
                 gateway.serve(caller).await;
                 drop(permit);
             });
+        }
+    }
+
+    /// Serves a connection after its PROXY header.
+    async fn introduce(self, mut stream: TcpStream, peer: Peer, mut permit: Permit) {
+        let limits = self.gateway.slots.limits();
+        let introducing = self
+            .proxied
+            .introduce(&mut stream, peer, &mut permit, limits);
+        let Some(peer) = Box::pin(introducing).await else {
+            return;
+        };
+        let caller = H1::new(stream, Arc::new(peer));
+        if self.h2c {
+            either(self.gateway, caller, self.phase, permit).await;
+        } else {
+            self.gateway.serve(caller).await;
+            drop(permit);
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 pub mod head;
 mod pace;
+pub mod proxy_protocol;
 pub mod slots;
 
 use std::io;

@@ -71,6 +71,10 @@ impl MessageFault {
         self.row().1
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a table, with one row for each cause"
+    )]
     fn row(self) -> (&'static str, &'static str) {
         match self {
             Self::StartLine => (

@@ -8,7 +8,7 @@ use serde_yaml::Value;
 
 /// A file in which every key has a place.
 const BASE: &str = "\
-listeners: [{ address: 127.0.0.1:8080 }]
+listeners: [{ address: 127.0.0.1:8080, trusted_proxies: [192.0.2.1] }]
 admin: { address: 127.0.0.1:9902 }
 sites:
   acme:

@@ -31,6 +31,7 @@ mod limits;
 mod logging;
 mod machine;
 mod minting;
+mod proxies;
 mod records;
 mod reference;
 mod relay;

@@ -5,9 +5,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::proxies::{self, proxies};
 use super::units::{bytes, duration};
 use crate::config::reference::References;
 use crate::config::tree::{At, Fields};
+use crate::policy::forwarded::TrustedProxies;
 use crate::policy::limit::{ConnectionLimits, RequestLimits, SharedLimits};
 
 /// What the program is started with.
@@ -32,12 +34,16 @@ pub struct Settings {
 }
 
 /// One address callers connect to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// An IP address and a port.
     pub address: SocketAddr,
     /// Whether HTTP/2 without TLS is spoken there, by prior knowledge (RFC 9113 section 3.3).
     pub h2c: bool,
+    /// Whose word about where a request comes from is believed there.
+    pub trusted_proxies: Arc<TrustedProxies>,
+    /// Whether connections are taken from trusted proxies only, and begin with a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Option<Settings> {
@@ -96,11 +102,11 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
     }
     let mut seen = Vec::new();
     file.each("listeners", |at| {
-        let fields = at.fields(&["address", "h2c", "tls", "trusted_proxies"])?;
-        for later in ["tls", "trusted_proxies"] {
-            not_yet(&fields, later);
-        }
+        let [trusted, header, protocol] = proxies::KEYS;
+        let fields = at.fields(&["address", "h2c", "tls", trusted, header, protocol])?;
+        not_yet(&fields, "tls");
         let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
+        let proxies = proxies(&fields, references);
         let address =
             fields.required("address", "write an address such as 127.0.0.1:8080", |at| {
                 socket_address(&at, references)
@@ -115,7 +121,13 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
         if !is_loopback(address) {
             fields.warning_at("address", "callers' keys cross the network in the clear here, since this version listens without TLS; bind it to 127.0.0.1, or put what terminates TLS before it on a network of your own");
         }
-        Some(Listener { address, h2c })
+        let (trusted_proxies, proxy_protocol) = proxies;
+        Some(Listener {
+            address,
+            h2c,
+            trusted_proxies,
+            proxy_protocol,
+        })
     })
 }
 
