@@ -6,7 +6,7 @@ CARGO ?= cargo
 DENY := 0.20.2
 # What .ci/tools puts in the place of programs that are on the path and do not run.
 export PATH := $(CURDIR)/target/tools:$(PATH)
-.PHONY: help demo test check bench bench-compare audit prerequisites clients rivals deny rust
+.PHONY: help demo test check bench bench-compare audit prerequisites clients proxies rivals deny rust
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -15,7 +15,7 @@ help: ## what there is
 demo: prerequisites ## an emulated site, the gateway, and calls and attacks with what came of each
 	@$(CARGO) run --locked -- demo
 
-test: prerequisites clients ## every test, with real clients and a real browser where they can be installed
+test: prerequisites clients proxies ## every test, with real clients, proxies and a real browser where they can be installed
 	$(CARGO) test --locked --workspace
 
 check: prerequisites deny ## format, lints, documentation, licences and sources, and that the benches build
@@ -42,6 +42,10 @@ prerequisites: rust
 # Real clients for the tests. Without them those tests say loudly that they did not run.
 clients:
 	@.ci/tools clients optional
+
+# Real proxies before the gateway, for tests as well.
+proxies:
+	@.ci/tools proxies optional
 
 # What the gateway is compared with, and what counts instructions and system calls.
 rivals:

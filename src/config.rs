@@ -24,7 +24,7 @@ pub(crate) use self::words::cure;
 use self::yaml::{FILE_BYTES_MAX, Mistake};
 pub use crate::config::compile::SiteTokens;
 pub(crate) use crate::config::compile::capabilities::{NamedCapability, built_in as capabilities};
-pub use crate::config::compile::settings::Settings;
+pub use crate::config::compile::settings::{Listener, Settings};
 use crate::policy::Policy;
 
 /// A file that can be used.

@@ -9,6 +9,7 @@ pub mod capability;
 pub mod cors;
 pub(crate) mod escape;
 pub mod fault;
+pub mod forwarded;
 pub mod host;
 pub mod limit;
 pub mod method;

@@ -4,40 +4,36 @@
 //! requests under way: listeners go on for a moment, so that a balancer can notice, and connections
 //! that are idle at the end are dropped.
 
+mod accept;
 pub mod admin;
 mod certificates;
+mod proxied;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use self::accept::{Accept, Phase};
+use self::proxied::Proxied;
 use crate::config::Settings;
 use crate::config::tls::Tls;
 use crate::gateway::Gateway;
 use crate::policy::Policy;
-use crate::policy::fault::MessageFault;
-use crate::policy::peer::Peer;
 use crate::telemetry::{Detail, Telemetry};
 use crate::upstream::Network;
 use crate::watch::generation::{Generation, Live};
 use crate::watch::names;
-use crate::wire::connection::Connection;
-use crate::wire::h1::H1;
-use crate::wire::h2::{self, H2, Replay};
 use crate::wire::handshakes::Handshakes;
-use crate::wire::head::HeadFault;
-use crate::wire::slots::{Permit, Slots};
-use crate::wire::tls::{self, Unopened};
+use crate::wire::slots::Slots;
+use crate::wire::tls;
 
 /// How often idle connections to sites are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -72,6 +68,7 @@ pub struct Server {
 struct Listening {
     socket: TcpListener,
     h2c: bool,
+    proxied: Arc<Proxied>,
     /// TLS, and what it was made of.
     tls: Option<(Arc<tls::Listener>, Tls)>,
 }
@@ -114,6 +111,7 @@ impl Server {
             listeners.push(Listening {
                 socket: bind(listener.address).await?,
                 h2c: listener.h2c,
+                proxied: Proxied::new(listener),
                 tls: listener.tls.as_ref().map(secured).transpose()?,
             });
         }
@@ -196,6 +194,7 @@ impl Server {
                 gateway: Arc::clone(&self.gateway),
                 phase: drained.clone(),
                 h2c: listener.h2c,
+                proxied: listener.proxied,
                 tls: listener.tls.map(|(tls, _)| tls),
             };
             accepting.spawn(accept.run(listener.socket));
@@ -227,16 +226,6 @@ impl Server {
             info!("stopped");
         }
     }
-}
-
-/// How far stopping has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Serving,
-    /// New connections are still taken; kept ones are asked to go.
-    Draining,
-    /// Nothing new is taken.
-    Closing,
 }
 
 impl Shared {
@@ -277,186 +266,6 @@ async fn keep_sweeping(gateway: Arc<Gateway>) {
     loop {
         sleep(SWEEP).await;
         gateway.pool.sweep();
-    }
-}
-
-/// One listener's way in.
-struct Accept {
-    gateway: Arc<Gateway>,
-    phase: watch::Receiver<Phase>,
-    h2c: bool,
-    tls: Option<Arc<tls::Listener>>,
-}
-
-impl Accept {
-    /// Accepts until told to close, then hands over the connections that are still open.
-    async fn run(mut self, listener: TcpListener) -> JoinSet<()> {
-        let mut connections = JoinSet::new();
-        let mut phase = self.phase.clone();
-        while *self.phase.borrow_and_update() != Phase::Closing {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer, &mut connections),
-                    Err(error) => {
-                        // Out of file descriptors, most likely: trying again at once would only spin.
-                        warn!(reason = %error, "connection not accepted");
-                        sleep(Duration::from_millis(50)).await;
-                    }
-                },
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                _ = phase.changed() => {}
-            }
-        }
-        while let Ok(Ok((stream, peer))) =
-            timeout(Duration::from_millis(5), listener.accept()).await
-        {
-            self.admit(stream, peer, &mut connections);
-        }
-        connections
-    }
-
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>) {
-        let Some(permit) = self.gateway.slots.admit(peer) else {
-            return;
-        };
-        // Without it small answers wait for the acknowledgement of the one before; it cannot fail
-        // on a socket that is connected.
-        drop(stream.set_nodelay(true));
-        let gateway = Arc::clone(&self.gateway);
-        let phase = self.phase.clone();
-        let peer = Peer::plain(peer.ip());
-        if let Some(tls) = &self.tls {
-            let tls = Arc::clone(tls);
-            connections.spawn(secured(gateway, tls, stream, peer, phase, permit));
-            return;
-        }
-        let mut caller = H1::new(stream, Arc::new(peer));
-        if self.h2c {
-            connections.spawn(either(gateway, caller, phase, permit));
-        } else {
-            connections.spawn(async move {
-                gateway.serve(&mut caller).await;
-                drop(permit);
-            });
-        }
-    }
-}
-
-/// Serves a connection over TLS, in the protocol that its handshake chooses.
-async fn secured(
-    gateway: Arc<Gateway>,
-    tls: Arc<tls::Listener>,
-    stream: TcpStream,
-    peer: Peer,
-    phase: watch::Receiver<Phase>,
-    permit: Permit,
-) {
-    // Boxed, so that the task of an idle connection does not hold room for it.
-    let opening = Box::pin(tls.open(stream, peer.address, gateway.slots.limits()));
-    match opening.await {
-        Ok(opened) => {
-            let peer = Arc::new(Peer {
-                tls: Some(opened.secured),
-                ..peer
-            });
-            if opened.speaks_h2 {
-                let io = Replay::new(Bytes::new(), opened.io);
-                Box::pin(multiplex(gateway, io, peer, phase)).await;
-            } else {
-                let mut caller = H1::new(opened.io, peer);
-                gateway.serve(&mut caller).await;
-                caller.take_leave();
-            }
-        }
-        Err(Unopened::Plain(first, stream)) => {
-            let mut caller = H1::begun(first, stream, Arc::new(peer));
-            let fault = HeadFault::Malformed(MessageFault::WithoutTls);
-            Box::pin(gateway.turn_away(&mut caller, fault)).await;
-        }
-        Err(Unopened::Slow) => gateway.telemetry.connection_cut(),
-        Err(Unopened::Failed) => gateway.telemetry.handshake_failed(),
-    }
-    drop(permit);
-}
-
-/// Serves a connection that may speak HTTP/2 by prior knowledge.
-async fn either(
-    gateway: Arc<Gateway>,
-    mut caller: H1<TcpStream>,
-    phase: watch::Receiver<Phase>,
-    permit: Permit,
-) {
-    let peer = caller.shared_peer();
-    if speaks_h2(&gateway, caller.preface()).await {
-        let (first, stream) = caller.into_connection().into_parts();
-        let io = Replay::new(Bytes::from(first), stream);
-        Box::pin(multiplex(gateway, io, peer, phase)).await;
-    } else {
-        gateway.serve(&mut caller).await;
-    }
-    drop(permit);
-}
-
-/// Whether a connection begins with the preface of HTTP/2.
-async fn speaks_h2(gateway: &Gateway, connection: &mut Connection<TcpStream>) -> bool {
-    let limits = gateway.slots.limits();
-    let mut until = Instant::now() + limits.idle_timeout;
-    loop {
-        let seen = connection.unread();
-        let compared = seen.len().min(h2::PREFACE.len());
-        if seen[..compared] != h2::PREFACE[..compared] {
-            return false;
-        }
-        if compared == h2::PREFACE.len() {
-            return true;
-        }
-        if compared > 0 {
-            until = until.min(Instant::now() + limits.header_timeout);
-        }
-        let filling = std::future::poll_fn(|cx| connection.poll_fill(cx));
-        match tokio::time::timeout_at(until, filling).await {
-            Ok(Ok(count)) if count > 0 => {}
-            // The other protocol notices that nothing comes.
-            _ => return false,
-        }
-    }
-}
-
-/// Serves the streams of a connection, each in a task of its own, until it ends.
-async fn multiplex<S>(
-    gateway: Arc<Gateway>,
-    io: Replay<S>,
-    peer: Arc<Peer>,
-    mut phase: watch::Receiver<Phase>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let limits = *gateway.slots.limits();
-    let handshake = h2::options().handshake::<_, Bytes>(io);
-    let Ok(Ok(mut connection)) = timeout(limits.header_timeout, handshake).await else {
-        return;
-    };
-    let mut streams = JoinSet::new();
-    let mut idle_until = Instant::now() + limits.idle_timeout;
-    loop {
-        tokio::select! {
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    let mut stream = H2::new(request, respond, Arc::clone(&peer));
-                    let gateway = Arc::clone(&gateway);
-                    streams.spawn(async move { gateway.exchange(&mut stream).await });
-                }
-                Some(Err(_)) | None => break,
-            },
-            Some(_) = streams.join_next(), if !streams.is_empty() => {
-                idle_until = Instant::now() + limits.idle_timeout;
-            }
-            () = tokio::time::sleep_until(idle_until), if streams.is_empty() => break,
-            changed = phase.changed() => match changed {
-                Ok(()) => connection.graceful_shutdown(),
-                Err(_) => break,
-            },
-        }
     }
 }
 

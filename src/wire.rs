@@ -10,6 +10,7 @@ pub(crate) mod h2;
 pub mod handshakes;
 pub mod head;
 mod pace;
+pub mod proxy_protocol;
 pub mod slots;
 pub mod tls;
 

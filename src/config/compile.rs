@@ -2,6 +2,8 @@
 
 mod callers;
 pub(crate) mod capabilities;
+mod networks;
+mod proxies;
 mod routes;
 pub mod settings;
 mod sites;

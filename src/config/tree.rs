@@ -65,6 +65,11 @@ impl<'a> At<'a> {
         matches!(self.node.value, Value::Number(_))
     }
 
+    /// Whether a flag stands here.
+    pub fn is_flag(&self) -> bool {
+        matches!(self.node.value, Value::Flag(_))
+    }
+
     /// Notes a problem here.
     pub fn problem(&self, text: impl fmt::Display) {
         self.findings.problem(self.place, self.node.line, text);

@@ -38,11 +38,13 @@ pub enum MessageFault {
     Repeated,
     /// It comes without TLS to where TLS is spoken.
     WithoutTls,
+    /// `X-Forwarded-For` and `Forwarded` of a trusted proxy lead to different clients.
+    TwoClients,
 }
 
 impl MessageFault {
     /// Every cause.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::StartLine,
         Self::Line,
         Self::Value,
@@ -59,6 +61,7 @@ impl MessageFault {
         Self::Connection,
         Self::Repeated,
         Self::WithoutTls,
+        Self::TwoClients,
     ];
 
     /// As it stands in the record.
@@ -137,6 +140,10 @@ impl MessageFault {
             Self::WithoutTls => (
                 "without_tls",
                 "This port speaks TLS: write https:// in place of http:// in the address the client is configured with.",
+            ),
+            Self::TwoClients => (
+                "two_clients",
+                "X-Forwarded-For and Forwarded name different clients: send neither, and let the proxy before this gateway write one; its operator can say which one counts (forwarded_header).",
             ),
         }
     }
@@ -285,7 +292,7 @@ mod tests {
             assert!(!sentence.contains(['"', '\\', '<', '>', '&']), "{name}");
         }
         assert_eq!(
-            MessageFault::WithoutTls as usize + 1,
+            MessageFault::TwoClients as usize + 1,
             MessageFault::ALL.len()
         );
         assert_eq!(TargetFault::Encodings as usize + 1, TargetFault::ALL.len());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::caller::certificate::Certificate;
+use super::forwarded::TrustedProxies;
 use super::host::without_brackets;
 use super::request::Field;
 
@@ -15,7 +16,7 @@ pub struct Peer {
     /// Where the connection comes from, or from where a balancer's PROXY header says it does.
     pub address: IpAddr,
     /// Whose word is believed about where a request comes from; nobody's where it is empty.
-    pub trusted_proxies: Arc<Networks>,
+    pub trusted_proxies: Arc<TrustedProxies>,
     /// What was settled by TLS; `None` for a connection without it.
     pub tls: Option<Secured>,
 }
@@ -108,23 +109,31 @@ impl Peer {
     }
 
     /// From where a request with these fields comes: the address that is limited, recorded and told
-    /// to the site.
-    pub fn client(&self, _fields: &[Field<'_>]) -> IpAddr {
-        self.address
+    /// to the site. The other end itself where [`Self::names_two_clients`].
+    pub fn client(&self, fields: &[Field<'_>]) -> IpAddr {
+        let found = self.trusted_proxies.client(self.address, fields);
+        found.unwrap_or(self.address)
+    }
+
+    /// Whether these fields say in one header that a request comes from one client, and in another
+    /// that it comes from another.
+    pub fn names_two_clients(&self, fields: &[Field<'_>]) -> bool {
+        self.trusted_proxies.client(self.address, fields).is_err()
     }
 }
 
-/// A list of networks.
+/// A set of networks: in order, and none within another, so that a search halves them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
-    /// A list of these networks.
-    pub fn new(networks: Vec<IpNet>) -> Self {
+    /// These networks.
+    pub fn new(mut networks: Vec<IpNet>) -> Self {
+        networks = IpNet::aggregate(&networks);
         Self(networks)
     }
 
-    /// Whether it is a list of none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -133,7 +142,8 @@ impl Networks {
     /// itself.
     pub fn have(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        let at = self.0.partition_point(|network| network.addr() <= address);
+        at > 0 && self.0[at - 1].contains(&address)
     }
 }
 
@@ -183,7 +193,18 @@ mod tests {
 
     #[test]
     fn networks_have_what_lies_in_them() {
-        let parsed = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().unwrap());
+        // In no order, one within another, two that make one.
+        let listed = [
+            "2001:db8::/32",
+            "192.0.2.128/25",
+            "10.1.0.0/16",
+            "fd00::7/128",
+            "10.0.0.0/8",
+            "192.0.2.0/25",
+            "2001:db8:7::/48",
+            "203.0.113.7/32",
+        ];
+        let parsed = listed.map(|text| text.parse().unwrap());
         let networks = Networks::new(parsed.to_vec());
         let check = |address: &str, expected: bool| {
             assert_eq!(
@@ -192,8 +213,26 @@ mod tests {
                 "{address}"
             );
         };
+        check("10.0.0.0", true);
         check("10.255.0.1", true);
+        check("10.255.255.255", true);
+        check("9.255.255.255", false);
         check("11.0.0.1", false);
+        check("192.0.1.255", false);
+        check("192.0.2.0", true);
+        check("192.0.2.255", true);
+        check("192.0.3.0", false);
+        check("203.0.113.6", false);
+        check("203.0.113.7", true);
+        check("203.0.113.8", false);
+        check("255.255.255.255", false);
+        check("0.0.0.0", false);
+        check("::", false);
+        check("::a00:1", false);
+        check("fd00::7", true);
+        check("fd00::8", false);
+        check("2001:db7:ffff::", false);
+        check("2001:db8:8::", true);
         check("::ffff:10.0.0.9", true);
         check("2001:db8::7", true);
         check("2001:db9::7", false);

@@ -168,6 +168,9 @@ impl<'a> Request<'a> {
         }
         self.check_values().map_err(Refusal::BadMessage)?;
         self.check_expectation().map_err(Refusal::BadMessage)?;
+        if self.peer.names_two_clients(self.fields) {
+            return Err(Refusal::BadMessage(MessageFault::TwoClients));
+        }
         // A body on these has no meaning (RFC 9110 section 9.3.1), and servers that do not read it
         // take it for the next request.
         let bodiless = matches!(self.method, b"GET" | b"HEAD" | b"OPTIONS");
@@ -246,7 +249,7 @@ impl<'a> Request<'a> {
 pub fn all<'a, 'n>(
     fields: &'a [Field<'a>],
     name: &'n str,
-) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
     fields
         .iter()
         .filter(move |field| field.is(name))

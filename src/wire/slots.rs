@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::policy::limit::{ConnectionLimits, address_group};
 use crate::telemetry::Telemetry;
@@ -30,24 +30,30 @@ impl Slots {
 
     /// Lets a connection in; `None` if there are too many.
     pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Permit> {
-        let address = address_group(peer.ip());
-        let mut by_address = self
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let total = self.open.load(Ordering::Relaxed);
-        let here = by_address.get(&address).copied().unwrap_or_default();
-        if total >= self.limits.connections_max || here >= self.limits.per_address_max {
-            drop(by_address);
+        let mut permit = self.admit_proxy()?;
+        permit.count(peer.ip()).then_some(permit)
+    }
+
+    /// Lets a connection of a proxy in, which carries everybody: it counts in total, and for no
+    /// address until [`Permit::count`]; `None` if there are too many.
+    pub fn admit_proxy(self: &Arc<Self>) -> Option<Permit> {
+        let free = |open| (open < self.limits.connections_max).then_some(open + 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        if self.open.fetch_update(set, fetch, free).is_err() {
             self.telemetry.connection_refused();
             return None;
         }
-        by_address.insert(address, here + 1);
-        self.open.fetch_add(1, Ordering::Relaxed);
         Some(Permit {
             slots: Arc::clone(self),
-            address,
+            address: None,
         })
+    }
+
+    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // Nothing can panic while this lock is held.
+        self.by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many connections are open.
@@ -65,20 +71,36 @@ impl Slots {
 #[derive(Debug)]
 pub struct Permit {
     slots: Arc<Slots>,
-    address: IpAddr,
+    /// What it counts for, beside the total.
+    address: Option<IpAddr>,
+}
+
+impl Permit {
+    /// Counts the connection for an address, once; `false` if that has too many.
+    pub fn count(&mut self, address: IpAddr) -> bool {
+        let address = address_group(address);
+        let mut by_address = self.slots.by_address();
+        let here = by_address.get(&address).copied().unwrap_or_default();
+        if here >= self.slots.limits.per_address_max {
+            drop(by_address);
+            self.slots.telemetry.connection_refused();
+            return false;
+        }
+        by_address.insert(address, here + 1);
+        self.address = Some(address);
+        true
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut by_address = self
-            .slots
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.address);
+        if let Some(address) = self.address {
+            let mut by_address = self.slots.by_address();
+            if let Some(count) = by_address.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    by_address.remove(&address);
+                }
             }
         }
         self.slots.open.fetch_sub(1, Ordering::Relaxed);
@@ -112,6 +134,21 @@ mod tests {
         drop(first);
         assert_eq!(slots.open(), 2);
         assert!(from("192.0.2.3:1").is_some());
+    }
+
+    #[test]
+    fn a_proxy_is_counted_for_whom_it_carries() {
+        let slots = Slots::new(limits(), Arc::default());
+        let client = "203.0.113.7".parse().unwrap();
+        let mut carried: Vec<_> = (0..3).map(|_| slots.admit_proxy().unwrap()).collect();
+        assert!(slots.admit_proxy().is_none(), "the total is limited");
+        assert!(carried[0].count(client) && carried[1].count(client));
+        assert!(!carried[2].count(client), "the client's own limit");
+        carried.truncate(1);
+        assert!(slots.admit("203.0.113.7:1".parse().unwrap()).is_some());
+        carried.clear();
+        assert_eq!(slots.open(), 0);
+        assert!(slots.by_address().is_empty());
     }
 
     #[test]

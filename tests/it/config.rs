@@ -25,6 +25,7 @@ fn load(text: &str, folder: &Path) -> Result<config::Loaded, config::Unusable> {
         "DIGEST" => Some("0123456789abcdef".repeat(4)),
         "EMULATED" => Some(countersign_emulator::TOKEN_KEY.to_owned()),
         "EMULATED_BROWSER" => Some(countersign_emulator::BROWSER_KEY.to_owned()),
+        "PROXIES" => Some("10.0.0.0/8,198.51.100.0/24\n".to_owned()),
         "LISTEN" | "ADMIN" => Some(format!("127.0.0.1:{}", 8080 + name.len())),
         "ACTS_AS" => Some("=canary-bot\n".to_owned()),
         "EMPTY" => Some(String::new()),

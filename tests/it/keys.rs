@@ -11,7 +11,7 @@ use crate::harness::certificate::Authority;
 
 /// A file in which every key has a place.
 const BASE: &str = "\
-listeners: [{ address: 127.0.0.1:8080 }]
+listeners: [{ address: 127.0.0.1:8080, trusted_proxies: [192.0.2.1] }]
 admin: { address: 127.0.0.1:9902 }
 sites:
   acme:
@@ -32,7 +32,7 @@ const BASE_OF_TLS: &str =
 
 fn base_of(section: &str) -> String {
     match section.starts_with("listeners[].tls") {
-        true => BASE.replace("8080 }", &format!("8080, {BASE_OF_TLS} }}")),
+        true => BASE.replace("[192.0.2.1] }", &format!("[192.0.2.1], {BASE_OF_TLS} }}")),
         false => BASE.to_owned(),
     }
 }

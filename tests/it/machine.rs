@@ -116,12 +116,13 @@ impl Machine {
 }
 
 /// The tools of each group; nginx is left out, since its module is looked for at a fixed place.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("build", &["cmake", "cc", "make"]),
     (
         "clients",
         &["curl", "openssl", "python3", "node", "php", "chromedriver"],
     ),
+    ("proxies", &["haproxy"]),
     ("rivals", &["haproxy", "valgrind", "strace", "taskset"]),
     (
         "docker",
@@ -144,10 +145,9 @@ fn the_first_that_runs_is_used() {
             for tool in tools.iter().filter(|tool| *tool != broken) {
                 machine.program("shims", tool, "exit 0");
             }
-            let need = if group == "rivals" {
-                "optional"
-            } else {
-                "required"
+            let need = match group {
+                "proxies" | "rivals" => "optional",
+                _ => "required",
             };
             let ended = machine.run("tools", &[group, need], &[]);
             assert!(ended.good, "{group} with a broken {broken}: {}", ended.said);

@@ -32,6 +32,7 @@ mod limits;
 mod logging;
 mod machine;
 mod minting;
+mod proxies;
 mod records;
 mod reference;
 mod relay;

@@ -5,11 +5,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::proxies::{self, proxies};
 use super::tls;
 use super::units::{bytes, duration};
 use crate::config::reference::References;
 use crate::config::tls::Tls;
 use crate::config::tree::{At, Fields};
+use crate::policy::forwarded::TrustedProxies;
 use crate::policy::limit::{ConnectionLimits, RequestLimits, SharedLimits};
 
 /// What the program is started with.
@@ -42,6 +44,10 @@ pub struct Listener {
     pub h2c: bool,
     /// What it proves itself with; without it, there is no TLS.
     pub tls: Option<Tls>,
+    /// Whose word about where a request comes from is believed there.
+    pub trusted_proxies: Arc<TrustedProxies>,
+    /// Whether connections are taken from trusted proxies only, and begin with a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Option<Settings> {
@@ -100,8 +106,9 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
     }
     let mut seen = Vec::new();
     file.each("listeners", |at| {
-        let fields = at.fields(&["address", "h2c", "tls", "trusted_proxies"])?;
-        not_yet(&fields, "trusted_proxies");
+        let [trusted, header, protocol] = proxies::KEYS;
+        let fields = at.fields(&["address", "h2c", "tls", trusted, header, protocol])?;
+        let proxies = proxies(&fields, references);
         let h2c = fields.optional("h2c", |at| at.flag()).unwrap_or(false);
         let tls = fields.optional("tls", |at| tls::compile(at, references));
         if h2c && fields.has("tls") {
@@ -121,7 +128,14 @@ fn listeners(file: &Fields<'_>, references: &References<'_>) -> Vec<Listener> {
         if !is_loopback(address) && !fields.has("tls") {
             fields.warning_at("address", "callers' keys cross the network in the clear here; give the listener a certificate with tls:, bind it to 127.0.0.1, or put what terminates TLS before it on a network of your own");
         }
-        Some(Listener { address, h2c, tls })
+        let (trusted_proxies, proxy_protocol) = proxies;
+        Some(Listener {
+            address,
+            h2c,
+            tls,
+            trusted_proxies,
+            proxy_protocol,
+        })
     })
 }
 

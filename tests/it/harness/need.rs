@@ -14,12 +14,16 @@ pub enum Need {
     Clients,
     /// More open files than some systems grant.
     Files,
+    /// What people put before the gateway: HAProxy, and nginx with its stream module.
+    Proxies,
     /// A pseudo-terminal, which python3 makes.
     Terminal,
 }
 
 /// What the two variables may name; `docker` is for `.ci/docker`.
-const NAMES: [&str; 6] = ["all", "browser", "clients", "docker", "files", "terminal"];
+const NAMES: [&str; 7] = [
+    "all", "browser", "clients", "docker", "files", "proxies", "terminal",
+];
 
 impl Need {
     fn name(self) -> &'static str {
@@ -27,6 +31,7 @@ impl Need {
             Self::Browser => "browser",
             Self::Clients => "clients",
             Self::Files => "files",
+            Self::Proxies => "proxies",
             Self::Terminal => "terminal",
         }
     }
