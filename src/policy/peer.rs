@@ -118,7 +118,8 @@ impl Peer {
     /// Whether these fields say in one header that a request comes from one client, and in another
     /// that it comes from another.
     pub fn names_two_clients(&self, fields: &[Field<'_>]) -> bool {
-        self.trusted_proxies.client(self.address, fields).is_err()
+        let trusted = &self.trusted_proxies;
+        trusted.header.is_none() && trusted.client(self.address, fields).is_err()
     }
 }
 

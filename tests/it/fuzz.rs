@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 
 use countersign::config::reference::Sources;
 use countersign::policy::cors::Sharing;
+use countersign::policy::forwarded::{Header, TrustedProxies};
 use countersign::policy::origin::{OriginPattern, Origins, Presented};
-use countersign::policy::peer::Peer;
+use countersign::policy::peer::{Networks, Peer};
 use countersign::policy::request::{Field, Request, Version};
 use countersign::policy::target::Target;
 use countersign::policy::{Admission, Verdict};
@@ -19,6 +20,7 @@ use countersign::rewrite::{self, Answer, Wants};
 use countersign::signing::{Epoch, Secret, examine};
 use countersign::wire::framing::{Decoder, of_answer, of_request};
 use countersign::wire::head::{AnswerHead, Finder, RequestHead};
+use countersign::wire::proxy_protocol;
 
 use crate::harness::{API_KEY, ROUTES, compile};
 
@@ -72,6 +74,52 @@ fn target() {
             Ok(target.segments().to_vec()),
             "it reads the same again"
         );
+    });
+}
+
+/// Whatever a stranger sends to a trusted proxy, what that one adds decides.
+#[test]
+fn forwarded() {
+    let trusted = |header| TrustedProxies {
+        networks: Networks::new(vec!["192.0.2.0/24".parse().unwrap()]),
+        header: Some(header),
+    };
+    bolero::check!().for_each(|input: &[u8]| {
+        for (header, name, added) in [
+            (Header::XForwardedFor, "X-Forwarded-For", ",203.0.113.7:80"),
+            (
+                Header::Forwarded,
+                "Forwarded",
+                ",for=203.0.113.7;host=\"a\\\"b\"",
+            ),
+        ] {
+            let peer = Peer {
+                trusted_proxies: trusted(header).into(),
+                ..PEER.clone()
+            };
+            let client = |value: &[u8]| {
+                let name = name.as_bytes();
+                peer.client(&[Field { name, value }])
+            };
+            let _ = client(input);
+            let passed_on = [input, added.as_bytes()].concat();
+            assert_eq!(client(&passed_on).to_string(), "203.0.113.7");
+        }
+    });
+}
+
+/// A PROXY header is the same whatever follows, and all that comes before its end belongs to it.
+#[test]
+fn proxy_header() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let Ok(Some(header)) = proxy_protocol::read(input) else {
+            return;
+        };
+        let whole = &input[..header.length];
+        assert_eq!(proxy_protocol::read(whole), Ok(Some(header)));
+        for end in 0..whole.len() {
+            assert_eq!(proxy_protocol::read(&whole[..end]), Ok(None));
+        }
     });
 }
 
