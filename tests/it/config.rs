@@ -240,11 +240,14 @@ fn every_default_in_the_example_is_the_default() {
 #[test]
 fn the_files_in_the_documents_can_be_used() {
     let folder = tempfile::tempdir().unwrap();
+    let issued = Authority::new("ca").issue(&["gw.example"], |_| {});
+    issued.write(folder.path(), "gateway");
     let mut count = 0;
     for name in [
         "README.md",
         "docs/browser-tokens.md",
         "docs/configuration.md",
+        "docs/tls.md",
     ] {
         let text =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
@@ -261,7 +264,7 @@ fn the_files_in_the_documents_can_be_used() {
             assert_eq!(loaded.warnings, [], "{name}");
         }
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 4);
 }
 
 #[tokio::test]
