@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::sign::CertifiedKey;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::reference::ReadableFile;
 use crate::policy::peer::HostNames;
@@ -73,8 +73,7 @@ struct Files {
     asks: Asks,
 }
 
-/// What the files of a listener hold at a moment.
-#[derive(Debug)]
+/// What the files of a listener hold at a moment, keys included.
 pub struct Look {
     files: Arc<Files>,
     /// Of each certificate: the chain, and the key.
@@ -322,14 +321,16 @@ fn signing_key(pem: &[u8]) -> Result<SigningKey, &'static str> {
             "is encrypted, and nobody is there to type its passphrase; write it anew with openssl pkey -in OLD -out NEW, readable by the gateway's user alone",
         );
     }
-    let key = match PrivateKeyDer::from_pem_slice(pem) {
+    let mut key = match PrivateKeyDer::from_pem_slice(pem) {
         Ok(key) => key,
         Err(rustls_pki_types::pem::Error::NoItemsFound) => {
             return Err("holds no private key in PEM (-----BEGIN PRIVATE KEY-----)");
         }
         Err(_) => return Err("holds PEM that is damaged; copy it anew"),
     };
-    ring::sign::any_supported_type(&key).map_err(|_| {
+    let signing = ring::sign::any_supported_type(&key);
+    key.zeroize();
+    signing.map_err(|_| {
         "holds a key of a kind that is not served; take ECDSA on P-256 or P-384, RSA of 2048 bits or more, or Ed25519"
     })
 }

@@ -96,7 +96,9 @@ pub(crate) struct Opened<S> {
 pub(crate) enum Unopened<S> {
     /// It begins like HTTP without TLS: with these bytes.
     Plain(Vec<u8>, S),
-    /// Nothing came, or too slowly.
+    /// Nothing came: a look whether somebody listens, or a connection kept for later.
+    Silent,
+    /// It takes too long.
     Slow,
     /// The handshake failed, or the caller went.
     Failed,
@@ -241,8 +243,7 @@ impl Listener {
         // No more than the header of a record, so that a whole hello is never waited for in vain.
         let mut first = [0; 5];
         let count = match timeout(limits.idle_timeout, io.read(&mut first)).await {
-            Err(_) => return Err(Unopened::Slow),
-            Ok(Err(_) | Ok(0)) => return Err(Unopened::Failed),
+            Err(_) | Ok(Err(_) | Ok(0)) => return Err(Unopened::Silent),
             Ok(Ok(count)) => count,
         };
         let first = &first[..count];

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use countersign::config;
 use countersign::config::reference::Sources;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::harness::certificate::Authority;
 use crate::harness::{ROUTES, Reply, Rig};
@@ -387,6 +389,25 @@ fn certificates_that_cannot_be_used() {
             mode,
             &at_key("is open to every user"),
         );
+    }
+}
+
+#[test]
+fn keys_of_certificates_are_not_shown() {
+    let issued = Authority::new("ca").issue(&["gw.example"], |_| {});
+    let folder = tempfile::tempdir().unwrap();
+    issued.write(folder.path(), "gw");
+    let text = std::fs::read_to_string(fixtures().join("good/reachable.yaml")).unwrap();
+    let tls = "tls: { certificates: [{ chain: file:gw.pem, key: file:gw.key }] }";
+    let text = text.replace("0.0.0.0:8080", &format!("0.0.0.0:8080\n    {tls}"));
+    let shown = format!("{:?}", load(&text, folder.path()).unwrap());
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    // The private number of a P-256 key stands near the front of its PKCS #8.
+    let secret = &key.secret_der()[36..52];
+    let numbers = format!("{secret:?}");
+    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    for spelt in [numbers.trim_matches(['[', ']']), &digits] {
+        assert!(!shown.contains(spelt), "{spelt}");
     }
 }
 
