@@ -13,7 +13,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::reference::ReadableFile;
-use crate::policy::peer::HostNames;
+use crate::policy::peer::{Asks, HostNames};
 use crate::policy::x509::Contents;
 
 /// TLS of a listener, as its files were when they were read.
@@ -27,17 +27,6 @@ pub struct Tls {
     pub client_ca: Authorities,
     /// Whether callers are asked for a certificate.
     pub asks: Asks,
-}
-
-/// Whether callers are asked for a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asks {
-    /// They are not.
-    Never,
-    /// They may present one.
-    Optionally,
-    /// Without one there is no connection.
-    Always,
 }
 
 /// A certificate of ours, and its key.

@@ -35,30 +35,28 @@ impl Handshakes {
     }
 
     /// Waits until one more may be under way from an address.
-    pub(crate) async fn begin(&self, address: IpAddr) -> Option<UnderWay<'_>> {
+    pub(crate) async fn begin(&self, address: IpAddr) -> UnderWay<'_> {
         let address = address_group(address);
         let of_address = {
             let mut by_address = self.by_address();
             let free = || Arc::new(Semaphore::new(self.each_max));
             Arc::clone(by_address.entry(address).or_insert_with(free))
         };
-        // From here on dropped with whoever stops waiting.
+        // Before anything is waited for, so that whoever stops waiting is counted off, too.
         let mut under_way = UnderWay {
             handshakes: self,
             address,
-            of_address: Some(of_address),
             permits: None,
         };
-        let of_address = under_way.of_address.clone()?;
-        let here = of_address.acquire_owned().await.ok()?;
-        let everywhere = self.all.acquire().await.ok()?;
+        let here = of_address.acquire_owned().await.expect(NEVER_CLOSED);
+        let everywhere = self.all.acquire().await.expect(NEVER_CLOSED);
         under_way.permits = Some((here, everywhere));
-        Some(under_way)
+        under_way
     }
 
     /// Waits for a turn to compute, which is given to one after the other in the order they came.
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        let turn = self.turns.acquire().await.ok();
+    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+        let turn = self.turns.acquire().await.expect(NEVER_CLOSED);
         // Whoever waits is woken ahead of everybody else; behind them is where it belongs.
         yield_now().await;
         turn
@@ -71,19 +69,19 @@ impl Handshakes {
     }
 }
 
+const NEVER_CLOSED: &str = "no semaphore of these is ever closed";
+
 /// A handshake that waits or is under way; its place is given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct UnderWay<'h> {
     handshakes: &'h Handshakes,
     address: IpAddr,
-    of_address: Option<Arc<Semaphore>>,
     permits: Option<(OwnedSemaphorePermit, SemaphorePermit<'h>)>,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.permits = None;
-        self.of_address = None;
         let mut by_address = self.handshakes.by_address();
         // Nobody else waits there, or is under way.
         if by_address
@@ -124,9 +122,9 @@ mod tests {
         let _second = handshakes.begin(address("::ffff:192.0.2.1")).await;
         let mut third = pin!(handshakes.begin(address("192.0.2.1")));
         assert!(is_pending(third.as_mut()).await, "it waits");
-        let _other = handshakes.begin(address("192.0.2.2")).await.unwrap();
+        let _other = handshakes.begin(address("192.0.2.2")).await;
         drop(first);
-        assert!(third.await.is_some());
+        third.await;
     }
 
     #[tokio::test]
@@ -135,12 +133,12 @@ mod tests {
         let handshakes = handshakes(20);
         let address = |last: u8| IpAddr::from([192, 0, 2, last]);
         let first = handshakes.begin(address(1)).await;
-        let _second = handshakes.begin(address(2)).await.unwrap();
+        let _second = handshakes.begin(address(2)).await;
         {
             let mut third = pin!(handshakes.begin(address(3)));
             assert!(is_pending(third.as_mut()).await, "the total is limited");
             drop(first);
-            assert!(third.await.is_some());
+            third.await;
         }
         assert_eq!(
             handshakes.by_address().len(),
@@ -160,7 +158,7 @@ mod tests {
         }
         drop(first);
         assert!(handshakes.by_address().is_empty());
-        assert!(handshakes.begin(address).await.is_some());
+        handshakes.begin(address).await;
     }
 
     #[tokio::test]
@@ -171,6 +169,6 @@ mod tests {
         assert!(is_pending(second.as_mut()).await);
         assert!(is_pending(second.as_mut()).await, "also after its yield");
         drop(first);
-        assert!(second.await.is_some());
+        drop(second.await);
     }
 }

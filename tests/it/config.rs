@@ -393,6 +393,34 @@ fn certificates_that_cannot_be_used() {
 }
 
 #[test]
+fn the_tls_of_the_example_can_be_taken_in() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml");
+    let example = std::fs::read_to_string(example).unwrap();
+    let (before, rest) = example.split_once("    # tls:\n").unwrap();
+    let lines: Vec<&str> = rest.lines().collect();
+    let end = lines
+        .iter()
+        .position(|line| !line.starts_with("    # "))
+        .unwrap();
+    let taken: String = lines[..end]
+        .iter()
+        .map(|line| format!("    {}\n", line.trim_start().strip_prefix("# ").unwrap()))
+        .collect();
+    let text = format!("{before}    tls:\n{taken}{}", lines[end..].join("\n"))
+        .replace("file:deploy/emulator/token_key", "env:EMULATED")
+        .replace("file:deploy/emulator/token_secret", "env:SECRET")
+        .replace("file:deploy/emulator/browser_key", "env:EMULATED_BROWSER");
+    let folder = tempfile::tempdir().unwrap();
+    let ca = Authority::new("callers");
+    std::fs::write(folder.path().join("callers-ca.pem"), ca.pem()).unwrap();
+    ca.issue(&["gw.example"], |_| {})
+        .write(folder.path(), "gateway");
+    let loaded = load(&text, folder.path()).unwrap_or_else(|it| panic!("{text}{it}"));
+    let tls = loaded.settings.listeners[0].tls.as_ref().unwrap();
+    assert_eq!((tls.identities.len(), tls.client_ca.len()), (1, 1));
+}
+
+#[test]
 fn keys_of_certificates_are_not_shown() {
     let issued = Authority::new("ca").issue(&["gw.example"], |_| {});
     let folder = tempfile::tempdir().unwrap();
