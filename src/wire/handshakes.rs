@@ -6,8 +6,11 @@
 //! only so many are worked on at once that one worker stays free for everything else.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::ready;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::yield_now;
@@ -54,8 +57,23 @@ impl Handshakes {
         under_way
     }
 
+    /// Does something that computes whenever it goes on: each time it waits for its turn.
+    pub(crate) async fn in_turns<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        let mut waiting = None;
+        poll_fn(|cx| {
+            let turn = waiting.get_or_insert_with(|| Box::pin(self.turn()));
+            let turn = ready!(turn.as_mut().poll(cx));
+            waiting = None;
+            let polled = work.as_mut().poll(cx);
+            drop(turn);
+            polled
+        })
+        .await
+    }
+
     /// Waits for a turn to compute, which is given to one after the other in the order they came.
-    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+    async fn turn(&self) -> SemaphorePermit<'_> {
         let turn = self.turns.acquire().await.expect(NEVER_CLOSED);
         // Whoever waits is woken ahead of everybody else; behind them is where it belongs.
         yield_now().await;
@@ -95,8 +113,6 @@ impl Drop for UnderWay<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::pin::pin;
     use std::task::Poll;
 
     use super::*;
@@ -170,5 +186,32 @@ mod tests {
         assert!(is_pending(second.as_mut()).await, "also after its yield");
         drop(first);
         drop(second.await);
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_in_its_turn_only() {
+        let handshakes = handshakes(400);
+        let polls = std::cell::Cell::new(0);
+        let work = poll_fn(|_| {
+            polls.set(polls.get() + 1);
+            match polls.get() {
+                1 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        });
+        let mut work = pin!(handshakes.in_turns(work));
+        // Once until it has its turn, and once after it has let others go first.
+        for _ in 0..2 {
+            assert!(is_pending(work.as_mut()).await);
+        }
+        assert_eq!(polls.get(), 1);
+        let turn = handshakes.turn().await;
+        for _ in 0..3 {
+            assert!(is_pending(work.as_mut()).await);
+        }
+        assert_eq!(polls.get(), 1, "another one's turn");
+        drop(turn);
+        work.await;
+        assert_eq!(polls.get(), 2);
     }
 }

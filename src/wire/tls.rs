@@ -279,19 +279,20 @@ impl Listener {
         let material = self.current.load_full();
         let chosen = material.choose(&started.client_hello());
         let config = Arc::clone(&material.served[chosen].1);
-        let turn = self.handshakes.turn().await;
-        // Nearly all of the arithmetic is in this call.
-        let answered = started.into_stream_with(config, |session| {
-            session.set_buffer_limit(Some(UNREAD_BYTES_MAX));
-        });
-        drop(turn);
-        let io = answered.into_fallible().await.map_err(|(_, io)| Some(io))?;
-        let session = io.get_ref().1;
-        Ok(Opened {
-            secured: material.secured(session, chosen),
-            speaks_h2: session.alpn_protocol() == Some(PROTOCOLS[0]),
-            io: Box::new(io),
-        })
+        // From here on it is arithmetic.
+        let answering = async {
+            let answered = started.into_stream_with(config, |session| {
+                session.set_buffer_limit(Some(UNREAD_BYTES_MAX));
+            });
+            let io = answered.into_fallible().await.map_err(|(_, io)| Some(io))?;
+            let session = io.get_ref().1;
+            Ok(Opened {
+                secured: material.secured(session, chosen),
+                speaks_h2: session.alpn_protocol() == Some(PROTOCOLS[0]),
+                io: Box::new(io),
+            })
+        };
+        self.handshakes.in_turns(answering).await
     }
 }
 
