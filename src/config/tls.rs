@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::sign::CertifiedKey;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::reference::ReadableFile;
-use crate::policy::peer::HostNames;
+use crate::policy::peer::{Asks, HostNames};
 use crate::policy::x509::Contents;
 
 /// TLS of a listener, as its files were when they were read.
@@ -27,17 +27,6 @@ pub struct Tls {
     pub client_ca: Authorities,
     /// Whether callers are asked for a certificate.
     pub asks: Asks,
-}
-
-/// Whether callers are asked for a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asks {
-    /// They are not.
-    Never,
-    /// They may present one.
-    Optionally,
-    /// Without one there is no connection.
-    Always,
 }
 
 /// A certificate of ours, and its key.
@@ -73,8 +62,7 @@ struct Files {
     asks: Asks,
 }
 
-/// What the files of a listener hold at a moment.
-#[derive(Debug)]
+/// What the files of a listener hold at a moment, keys included.
 pub struct Look {
     files: Arc<Files>,
     /// Of each certificate: the chain, and the key.
@@ -322,14 +310,16 @@ fn signing_key(pem: &[u8]) -> Result<SigningKey, &'static str> {
             "is encrypted, and nobody is there to type its passphrase; write it anew with openssl pkey -in OLD -out NEW, readable by the gateway's user alone",
         );
     }
-    let key = match PrivateKeyDer::from_pem_slice(pem) {
+    let mut key = match PrivateKeyDer::from_pem_slice(pem) {
         Ok(key) => key,
         Err(rustls_pki_types::pem::Error::NoItemsFound) => {
             return Err("holds no private key in PEM (-----BEGIN PRIVATE KEY-----)");
         }
         Err(_) => return Err("holds PEM that is damaged; copy it anew"),
     };
-    ring::sign::any_supported_type(&key).map_err(|_| {
+    let signing = ring::sign::any_supported_type(&key);
+    key.zeroize();
+    signing.map_err(|_| {
         "holds a key of a kind that is not served; take ECDSA on P-256 or P-384, RSA of 2048 bits or more, or Ed25519"
     })
 }

@@ -30,6 +30,17 @@ pub struct Secured {
     pub shown: Shown,
 }
 
+/// Whether a listener asks callers for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// It does not.
+    Never,
+    /// They may present one.
+    Optionally,
+    /// Without one there is no connection.
+    Always,
+}
+
 /// Which of a listener's certificates a caller was shown, and which others there are.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {

@@ -154,6 +154,7 @@ async fn secured(
             let fault = HeadFault::Malformed(MessageFault::WithoutTls);
             Box::pin(gateway.turn_away(&mut caller, fault)).await;
         }
+        Err(Unopened::Silent) => {}
         Err(Unopened::Slow) => gateway.telemetry.connection_cut(),
         Err(Unopened::Failed) => gateway.telemetry.handshake_failed(),
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::config::tls::{Asks, DAYS_TO_WARN, Tls};
-use crate::wire::tls::{self, Identity, Listener, Material};
+use crate::config::tls::{DAYS_TO_WARN, Identity, Tls};
+use crate::wire::tls::{Listener, Material, Served};
 
 /// How often the files are looked at. What is seen to have changed is taken at the next look, if it is
 /// the same still: a chain and its key are not replaced at the same moment.
@@ -23,16 +23,11 @@ const MOMENTS: [u64; 3] = [DAYS_TO_WARN, 7, 0];
 /// # Errors
 /// What is wrong with it, as the end of a sentence.
 pub(super) fn material(tls: &Tls) -> Result<Material, String> {
-    let identities = tls.identities.iter().map(|identity| Identity {
+    let served = tls.identities.iter().map(|identity| Served {
         key: Arc::clone(&identity.key),
         hosts: identity.hosts.clone(),
     });
-    let asks = match tls.asks {
-        Asks::Never => None,
-        Asks::Optionally => Some(tls::Asks { always: false }),
-        Asks::Always => Some(tls::Asks { always: true }),
-    };
-    Material::new(identities.collect(), &tls.client_ca, asks)
+    Material::new(served.collect(), &tls.client_ca, tls.asks)
         .map_err(|error| format!("TLS cannot be set up: {error}"))
 }
 
@@ -143,7 +138,7 @@ impl Watch {
 }
 
 fn moments_past(tls: &Tls, now: SystemTime) -> Vec<usize> {
-    let past = |identity: &crate::config::tls::Identity| match identity.days_left(now) {
+    let past = |identity: &Identity| match identity.days_left(now) {
         None => MOMENTS.len(),
         Some(days) => MOMENTS.iter().filter(|moment| days < **moment).count(),
     };

@@ -444,6 +444,59 @@ mod tests {
         assert!(!connection.is_silent());
     }
 
+    /// Takes whatever it is given, and holds it back for a while.
+    struct Holding(bool);
+
+    impl AsyncRead for Holding {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.0 {
+                true => Poll::Pending,
+                false => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_the_stream_holds_back_has_not_left() {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut connection = Connection::new(Holding(true));
+        assert!(!connection.has_queued());
+        let much = [0; COPIED_BYTES + 1];
+        assert!(connection.poll_write(&much, &mut context).is_ready());
+        assert!(connection.has_queued(), "the clock of a slow reader runs");
+        assert!(connection.poll_flush(&mut context).is_pending());
+        assert!(connection.has_queued());
+        connection.io.0 = false;
+        assert!(connection.poll_flush(&mut context).is_ready());
+        assert!(!connection.has_queued());
+        connection.queue().extend_from_slice(b"x");
+        connection.io.0 = true;
+        assert!(connection.poll_flush(&mut context).is_pending());
+        assert!(connection.has_queued());
+    }
+
     /// Always has something to read: so much at a time.
     struct Drip(usize);
 

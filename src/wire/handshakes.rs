@@ -6,8 +6,11 @@
 //! only so many are worked on at once that one worker stays free for everything else.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::ready;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::yield_now;
@@ -35,30 +38,43 @@ impl Handshakes {
     }
 
     /// Waits until one more may be under way from an address.
-    pub(crate) async fn begin(&self, address: IpAddr) -> Option<UnderWay<'_>> {
+    pub(crate) async fn begin(&self, address: IpAddr) -> UnderWay<'_> {
         let address = address_group(address);
         let of_address = {
             let mut by_address = self.by_address();
             let free = || Arc::new(Semaphore::new(self.each_max));
             Arc::clone(by_address.entry(address).or_insert_with(free))
         };
-        // From here on dropped with whoever stops waiting.
+        // Before anything is waited for, so that whoever stops waiting is counted off, too.
         let mut under_way = UnderWay {
             handshakes: self,
             address,
-            of_address: Some(of_address),
             permits: None,
         };
-        let of_address = under_way.of_address.clone()?;
-        let here = of_address.acquire_owned().await.ok()?;
-        let everywhere = self.all.acquire().await.ok()?;
+        let here = of_address.acquire_owned().await.expect(NEVER_CLOSED);
+        let everywhere = self.all.acquire().await.expect(NEVER_CLOSED);
         under_way.permits = Some((here, everywhere));
-        Some(under_way)
+        under_way
+    }
+
+    /// Does something that computes whenever it goes on: each time it waits for its turn.
+    pub(crate) async fn in_turns<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        let mut waiting = None;
+        poll_fn(|cx| {
+            let turn = waiting.get_or_insert_with(|| Box::pin(self.turn()));
+            let turn = ready!(turn.as_mut().poll(cx));
+            waiting = None;
+            let polled = work.as_mut().poll(cx);
+            drop(turn);
+            polled
+        })
+        .await
     }
 
     /// Waits for a turn to compute, which is given to one after the other in the order they came.
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        let turn = self.turns.acquire().await.ok();
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        let turn = self.turns.acquire().await.expect(NEVER_CLOSED);
         // Whoever waits is woken ahead of everybody else; behind them is where it belongs.
         yield_now().await;
         turn
@@ -71,19 +87,19 @@ impl Handshakes {
     }
 }
 
+const NEVER_CLOSED: &str = "no semaphore of these is ever closed";
+
 /// A handshake that waits or is under way; its place is given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct UnderWay<'h> {
     handshakes: &'h Handshakes,
     address: IpAddr,
-    of_address: Option<Arc<Semaphore>>,
     permits: Option<(OwnedSemaphorePermit, SemaphorePermit<'h>)>,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.permits = None;
-        self.of_address = None;
         let mut by_address = self.handshakes.by_address();
         // Nobody else waits there, or is under way.
         if by_address
@@ -97,8 +113,6 @@ impl Drop for UnderWay<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::pin::pin;
     use std::task::Poll;
 
     use super::*;
@@ -124,9 +138,9 @@ mod tests {
         let _second = handshakes.begin(address("::ffff:192.0.2.1")).await;
         let mut third = pin!(handshakes.begin(address("192.0.2.1")));
         assert!(is_pending(third.as_mut()).await, "it waits");
-        let _other = handshakes.begin(address("192.0.2.2")).await.unwrap();
+        let _other = handshakes.begin(address("192.0.2.2")).await;
         drop(first);
-        assert!(third.await.is_some());
+        third.await;
     }
 
     #[tokio::test]
@@ -135,12 +149,12 @@ mod tests {
         let handshakes = handshakes(20);
         let address = |last: u8| IpAddr::from([192, 0, 2, last]);
         let first = handshakes.begin(address(1)).await;
-        let _second = handshakes.begin(address(2)).await.unwrap();
+        let _second = handshakes.begin(address(2)).await;
         {
             let mut third = pin!(handshakes.begin(address(3)));
             assert!(is_pending(third.as_mut()).await, "the total is limited");
             drop(first);
-            assert!(third.await.is_some());
+            third.await;
         }
         assert_eq!(
             handshakes.by_address().len(),
@@ -160,7 +174,7 @@ mod tests {
         }
         drop(first);
         assert!(handshakes.by_address().is_empty());
-        assert!(handshakes.begin(address).await.is_some());
+        handshakes.begin(address).await;
     }
 
     #[tokio::test]
@@ -171,6 +185,33 @@ mod tests {
         assert!(is_pending(second.as_mut()).await);
         assert!(is_pending(second.as_mut()).await, "also after its yield");
         drop(first);
-        assert!(second.await.is_some());
+        drop(second.await);
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_in_its_turn_only() {
+        let handshakes = handshakes(400);
+        let polls = std::cell::Cell::new(0);
+        let work = poll_fn(|_| {
+            polls.set(polls.get() + 1);
+            match polls.get() {
+                1 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        });
+        let mut work = pin!(handshakes.in_turns(work));
+        // Once until it has its turn, and once after it has let others go first.
+        for _ in 0..2 {
+            assert!(is_pending(work.as_mut()).await);
+        }
+        assert_eq!(polls.get(), 1);
+        let turn = handshakes.turn().await;
+        for _ in 0..3 {
+            assert!(is_pending(work.as_mut()).await);
+        }
+        assert_eq!(polls.get(), 1, "another one's turn");
+        drop(turn);
+        work.await;
+        assert_eq!(polls.get(), 2);
     }
 }

@@ -33,7 +33,7 @@ use super::clock;
 use super::handshakes::Handshakes;
 use crate::policy::caller::certificate::Certificate;
 use crate::policy::limit::ConnectionLimits;
-use crate::policy::peer::{HostNames, Secured, Shown};
+use crate::policy::peer::{Asks, HostNames, Secured, Shown};
 use crate::policy::x509::Contents;
 
 /// What is spoken over TLS, in the order of preference.
@@ -51,18 +51,11 @@ const LINGER_BYTES_MAX: usize = 64 * 1024;
 
 /// One certificate of a listener, with its key, and the hosts it is for.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct Served {
     /// The chain, and what signs for it.
     pub key: Arc<CertifiedKey>,
     /// The hosts.
     pub hosts: HostNames,
-}
-
-/// Whether callers are asked for a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asks {
-    /// Whether there is no connection without one.
-    pub always: bool,
 }
 
 /// TLS of one listener; what it proves itself with can be exchanged while it is used.
@@ -76,7 +69,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Material {
     /// Of each certificate.
-    identities: Vec<(Identity, Arc<ServerConfig>)>,
+    served: Vec<(Served, Arc<ServerConfig>)>,
     hosts: Arc<[HostNames]>,
     /// What vouches for certificates of callers.
     authorities: Option<Arc<dyn ClientCertVerifier>>,
@@ -96,7 +89,9 @@ pub(crate) struct Opened<S> {
 pub(crate) enum Unopened<S> {
     /// It begins like HTTP without TLS: with these bytes.
     Plain(Vec<u8>, S),
-    /// Nothing came, or too slowly.
+    /// Nothing came: a look whether somebody listens, or a connection kept for later.
+    Silent,
+    /// It takes too long.
     Slow,
     /// The handshake failed, or the caller went.
     Failed,
@@ -109,24 +104,23 @@ impl Material {
     /// # Errors
     /// What rustls finds wrong.
     pub fn new(
-        identities: Vec<Identity>,
+        served: Vec<Served>,
         client_ca: &[CertificateDer<'static>],
-        asks: Option<Asks>,
+        asks: Asks,
     ) -> Result<Self, rustls::Error> {
         let provider = Arc::new(ring::default_provider());
         let authorities = match client_ca {
             [] => None,
             some => Some(authorities(some, &provider)?),
         };
-        let hosts = identities.iter().map(|one| one.hosts.clone()).collect();
-        let with_config = |identity: Identity| {
-            let config = config(&identity, asks, Arc::clone(&provider))?;
-            Ok((identity, Arc::new(config)))
+        let hosts = served.iter().map(|one| one.hosts.clone()).collect();
+        let with_config = |one: Served| {
+            let config = config(&one, asks, Arc::clone(&provider))?;
+            Ok((one, Arc::new(config)))
         };
-        let identities: Result<Vec<_>, rustls::Error> =
-            identities.into_iter().map(with_config).collect();
+        let served: Result<Vec<_>, rustls::Error> = served.into_iter().map(with_config).collect();
         Ok(Self {
-            identities: identities?,
+            served: served?,
             hosts,
             authorities,
         })
@@ -142,7 +136,7 @@ impl Material {
         let find = |fits: fn(&HostNames, &str) -> bool| {
             let fitting = || (0..self.hosts.len()).filter(|at| fits(&self.hosts[*at], wanted));
             let is_known = |at: &usize| {
-                let key = &self.identities[*at].0.key.key;
+                let key = &self.served[*at].0.key.key;
                 key.choose_scheme(hello.signature_schemes()).is_some()
             };
             fitting().find(is_known).or_else(|| fitting().next())
@@ -191,18 +185,18 @@ fn authorities(
 }
 
 fn config(
-    identity: &Identity,
-    asks: Option<Asks>,
+    served: &Served,
+    asks: Asks,
     provider: Arc<CryptoProvider>,
 ) -> Result<ServerConfig, rustls::Error> {
     let verifier: Arc<dyn ClientCertVerifier> = match asks {
-        None => WebPkiClientVerifier::no_client_auth(),
-        Some(asks) => Arc::new(Possession {
-            asks,
+        Asks::Never => WebPkiClientVerifier::no_client_auth(),
+        Asks::Optionally | Asks::Always => Arc::new(Possession {
+            is_required: asks == Asks::Always,
             provider: Arc::clone(&provider),
         }),
     };
-    let shown = SingleCertAndKey::from((*identity.key).clone());
+    let shown = SingleCertAndKey::from((*served.key).clone());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS12, &TLS13])?
         .with_client_cert_verifier(verifier)
@@ -241,8 +235,7 @@ impl Listener {
         // No more than the header of a record, so that a whole hello is never waited for in vain.
         let mut first = [0; 5];
         let count = match timeout(limits.idle_timeout, io.read(&mut first)).await {
-            Err(_) => return Err(Unopened::Slow),
-            Ok(Err(_) | Ok(0)) => return Err(Unopened::Failed),
+            Err(_) | Ok(Err(_) | Ok(0)) => return Err(Unopened::Silent),
             Ok(Ok(count)) => count,
         };
         let first = &first[..count];
@@ -273,9 +266,10 @@ impl Listener {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let under_way = self.handshakes.begin(address).await;
+        // Until this returns.
+        let _under_way = self.handshakes.begin(address).await;
         let mut acceptor = Acceptor::default();
-        if under_way.is_none() || acceptor.read_tls(&mut first).is_err() {
+        if acceptor.read_tls(&mut first).is_err() {
             return Err(Some(io));
         }
         let mut hello = LazyConfigAcceptor::new(acceptor, io);
@@ -284,20 +278,21 @@ impl Listener {
         };
         let material = self.current.load_full();
         let chosen = material.choose(&started.client_hello());
-        let config = Arc::clone(&material.identities[chosen].1);
-        let turn = self.handshakes.turn().await;
-        // Nearly all of the arithmetic is in this call.
-        let answered = started.into_stream_with(config, |session| {
-            session.set_buffer_limit(Some(UNREAD_BYTES_MAX));
-        });
-        drop(turn);
-        let io = answered.into_fallible().await.map_err(|(_, io)| Some(io))?;
-        let session = io.get_ref().1;
-        Ok(Opened {
-            secured: material.secured(session, chosen),
-            speaks_h2: session.alpn_protocol() == Some(PROTOCOLS[0]),
-            io: Box::new(io),
-        })
+        let config = Arc::clone(&material.served[chosen].1);
+        // From here on it is arithmetic.
+        let answering = async {
+            let answered = started.into_stream_with(config, |session| {
+                session.set_buffer_limit(Some(UNREAD_BYTES_MAX));
+            });
+            let io = answered.into_fallible().await.map_err(|(_, io)| Some(io))?;
+            let session = io.get_ref().1;
+            Ok(Opened {
+                secured: material.secured(session, chosen),
+                speaks_h2: session.alpn_protocol() == Some(PROTOCOLS[0]),
+                io: Box::new(io),
+            })
+        };
+        self.handshakes.in_turns(answering).await
     }
 }
 
@@ -323,13 +318,13 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
 /// else: who vouches for it is noted after the handshake, since a key may be known by itself.
 #[derive(Debug)]
 struct Possession {
-    asks: Asks,
+    is_required: bool,
     provider: Arc<CryptoProvider>,
 }
 
 impl ClientCertVerifier for Possession {
     fn client_auth_mandatory(&self) -> bool {
-        self.asks.always
+        self.is_required
     }
 
     /// None: callers that choose by it would keep back a certificate that is known by its key.

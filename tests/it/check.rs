@@ -218,6 +218,8 @@ fn a_file_without_its_secrets() {
         );
     let (code, said) = judge(&elsewhere, &[]);
     assert_eq!(code, Some(1), "{said}");
+    let listener = "address: env:NOT_SET, tls: { client_ca: file:ca.pem, certificates: [{ chain: file:gw.pem, key: file:gw.key }] }";
+    let elsewhere = elsewhere.replace("address: env:NOT_SET", listener);
     let (code, said) = judge(&elsewhere, &["--no-secrets"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
@@ -240,6 +242,8 @@ fn a_file_without_its_secrets() {
             "file: is followed by the path of a file",
         ),
         ("file:ca.pem", "env:CA", "write file:PATH"),
+        ("file:gw.key", "env:GW_KEY", "write file:PATH"),
+        ("file:gw.pem", "tkn_canary", "write file:PATH"),
     ] {
         assert!(elsewhere.contains(from), "{from}");
         let (code, said) = judge(&elsewhere.replacen(from, to, 1), &["--no-secrets"]);

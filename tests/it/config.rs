@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use countersign::config;
 use countersign::config::reference::Sources;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::harness::certificate::Authority;
 use crate::harness::{ROUTES, Reply, Rig};
@@ -241,11 +243,14 @@ fn every_default_in_the_example_is_the_default() {
 #[test]
 fn the_files_in_the_documents_can_be_used() {
     let folder = tempfile::tempdir().unwrap();
+    let issued = Authority::new("ca").issue(&["gw.example"], |_| {});
+    issued.write(folder.path(), "gateway");
     let mut count = 0;
     for name in [
         "README.md",
         "docs/browser-tokens.md",
         "docs/configuration.md",
+        "docs/tls.md",
     ] {
         let text =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
@@ -262,7 +267,7 @@ fn the_files_in_the_documents_can_be_used() {
             assert_eq!(loaded.warnings, [], "{name}");
         }
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 4);
 }
 
 #[tokio::test]
@@ -385,6 +390,53 @@ fn certificates_that_cannot_be_used() {
             mode,
             &at_key("is open to every user"),
         );
+    }
+}
+
+#[test]
+fn the_tls_of_the_example_can_be_taken_in() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml");
+    let example = std::fs::read_to_string(example).unwrap();
+    let (before, rest) = example.split_once("    # tls:\n").unwrap();
+    let lines: Vec<&str> = rest.lines().collect();
+    let end = lines
+        .iter()
+        .position(|line| !line.starts_with("    #   "))
+        .unwrap();
+    let taken: String = lines[..end]
+        .iter()
+        .map(|line| format!("    {}\n", line.trim_start().strip_prefix("# ").unwrap()))
+        .collect();
+    let text = format!("{before}    tls:\n{taken}{}", lines[end..].join("\n"))
+        .replace("file:deploy/emulator/token_key", "env:EMULATED")
+        .replace("file:deploy/emulator/token_secret", "env:SECRET")
+        .replace("file:deploy/emulator/browser_key", "env:EMULATED_BROWSER");
+    let folder = tempfile::tempdir().unwrap();
+    let ca = Authority::new("callers");
+    std::fs::write(folder.path().join("callers-ca.pem"), ca.pem()).unwrap();
+    ca.issue(&["gw.example"], |_| {})
+        .write(folder.path(), "gateway");
+    let loaded = load(&text, folder.path()).unwrap_or_else(|it| panic!("{text}{it}"));
+    let tls = loaded.settings.listeners[0].tls.as_ref().unwrap();
+    assert_eq!((tls.identities.len(), tls.client_ca.len()), (1, 1));
+}
+
+#[test]
+fn keys_of_certificates_are_not_shown() {
+    let issued = Authority::new("ca").issue(&["gw.example"], |_| {});
+    let folder = tempfile::tempdir().unwrap();
+    issued.write(folder.path(), "gw");
+    let text = std::fs::read_to_string(fixtures().join("good/reachable.yaml")).unwrap();
+    let tls = "tls: { certificates: [{ chain: file:gw.pem, key: file:gw.key }] }";
+    let text = text.replace("0.0.0.0:8080", &format!("0.0.0.0:8080\n    {tls}"));
+    let shown = format!("{:?}", load(&text, folder.path()).unwrap());
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    // The private number of a P-256 key stands near the front of its PKCS #8.
+    let secret = &key.secret_der()[36..52];
+    let numbers = format!("{secret:?}");
+    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    for spelt in [numbers.trim_matches(['[', ']']), &digits] {
+        assert!(!shown.contains(spelt), "{spelt}");
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 
 use countersign_emulator::{Emulator, Options, TOKEN_KEY, TOKEN_SECRET};
 
+use crate::harness::certificate::write_private;
 use crate::harness::{Need, PATIENCE, cannot};
 
 /// The documents, by their names from the top.
@@ -137,9 +138,7 @@ impl Reader {
     /// The file of the README, before the emulated site and with the digest that was printed.
     fn write_file(&self, text: &str, site: SocketAddr, digest: &str) {
         let secret = self.folder.path().join("acme_token_secret");
-        std::fs::write(&secret, TOKEN_SECRET).unwrap();
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&secret, private).unwrap();
+        write_private(&secret, TOKEN_SECRET);
         let mut text = text.to_owned();
         for (documented, here) in [
             ("https://acme.mindtouch.us", format!("http://{site}")),
@@ -297,6 +296,73 @@ async fn the_readme_from_top_to_bottom() {
         }
     }
     assert!(obeyed >= 8, "{obeyed}");
+}
+
+/// The page's commands one after the other, in an empty folder, before a port of this test's.
+#[test]
+fn the_page_about_tls_from_top_to_bottom() {
+    for (program, version) in [("curl", "--version"), ("openssl", "version")] {
+        if Command::new(program).arg(version).output().is_err() {
+            cannot(
+                Need::Clients,
+                "the commands of docs/tls.md: they need curl and openssl",
+            );
+            return;
+        }
+    }
+    let mut reader = Reader {
+        folder: tempfile::tempdir().unwrap(),
+        key: String::new(),
+        token: String::new(),
+        running: None,
+    };
+    let folder = reader.folder.path().to_owned();
+    let secret = folder.join("secret");
+    write_private(&secret, TOKEN_SECRET);
+    let mut said = Vec::new();
+    for (language, lines) in blocks(&document("docs/tls.md")) {
+        if language == "yaml" {
+            let text = lines
+                .join("\n")
+                .replace("0.0.0.0:8443", "127.0.0.1:0")
+                .replace("/etc/countersign/acme_token_secret", "secret")
+                .replace("…the digest…", &"0123456789abcdef".repeat(4))
+                + "\nadmin: { address: 127.0.0.1:0 }\n";
+            std::fs::write(folder.join("proxy.yaml"), text).unwrap();
+            continue;
+        }
+        for line in lines {
+            if line == "countersign run" {
+                reader.run();
+                continue;
+            }
+            let port = reader
+                .running
+                .as_ref()
+                .map(|(_, callers, _)| callers.port());
+            let line = line.replace("8443", &port.unwrap_or_default().to_string());
+            let line = line.replace("curl ", "curl -sS --noproxy '*' ");
+            said.push(reader.shell(&line));
+        }
+    }
+    assert_eq!(said.len(), 7, "{said:#?}");
+    assert!(said[1].contains("proxy.yaml is usable"), "{}", said[1]);
+    assert!(
+        said[2].contains("countersign.credential_missing"),
+        "{}",
+        said[2]
+    );
+    assert!(
+        said[4].contains("= ") && said[4].trim().len() > 64,
+        "{}",
+        said[4]
+    );
+    assert!(
+        said[5].contains("countersign.credential_missing"),
+        "{}",
+        said[5]
+    );
+    assert!(said[6].contains("write https://"), "{}", said[6]);
 }
 
 /// The demo's output as the README shows it, but for addresses and what is left out.

@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use crate::config::reference::References;
-use crate::config::tls::{Asks, Half, Identity, Pair, ReadPair, Tls, authorities};
+use crate::config::tls::{Half, Identity, Pair, ReadPair, Tls, authorities};
 use crate::config::tree::At;
+use crate::policy::peer::Asks;
 
 pub(super) fn compile(at: At<'_>, references: &References<'_>) -> Option<Tls> {
     let fields = at.fields(&["certificates", "client_ca", "client_certificate"])?;

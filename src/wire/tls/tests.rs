@@ -13,9 +13,9 @@ use self::made::{Authority, Der, Made, asked, self_signed};
 use super::*;
 use crate::policy::caller::certificate::Standing;
 
-fn listener(ours: &[&Made], client_ca: &[Der], asks: Option<Asks>) -> Listener {
-    let identities = ours.iter().map(|made| made.identity()).collect();
-    let material = Material::new(identities, client_ca, asks).unwrap();
+fn listener(ours: &[&Made], client_ca: &[Der], asks: Asks) -> Listener {
+    let served = ours.iter().map(|made| made.served()).collect();
+    let material = Material::new(served, client_ca, asks).unwrap();
     let handshakes = Handshakes::new(&ConnectionLimits::default(), 2);
     Listener::new(material, Arc::new(handshakes))
 }
@@ -72,9 +72,6 @@ async fn meet(
     tokio::join!(opening, connecting)
 }
 
-const OPTIONAL: Option<Asks> = Some(Asks { always: false });
-const REQUIRED: Option<Asks> = Some(Asks { always: true });
-
 #[tokio::test]
 async fn the_certificate_is_chosen_by_name() {
     let ca = Authority::new("ours");
@@ -82,7 +79,7 @@ async fn the_certificate_is_chosen_by_name() {
     let wild = ca.issue(&["*.apps.example"], |_| {});
     let exact = ca.issue(&["a.apps.example", "192.0.2.7"], |_| {});
     let all = [&first, &wild, &exact];
-    let listener = listener(&all, &[], None);
+    let listener = listener(&all, &[], Asks::Never);
     for version in [&TLS12, &TLS13] {
         let config = Arc::new(caller(&[&ca.certificate], None, version));
         for (host, expected) in [
@@ -125,7 +122,7 @@ async fn of_two_with_one_name_the_one_a_caller_can_verify() {
         }
     };
     let (ed25519, p256) = (of(&rcgen::PKCS_ED25519), of(&rcgen::PKCS_ECDSA_P256_SHA256));
-    let listener = listener(&[&ed25519, &p256], &[], None);
+    let listener = listener(&[&ed25519, &p256], &[], Asks::Never);
     let mut provider = ring::default_provider();
     let mapping = provider.signature_verification_algorithms.mapping;
     let without: Vec<_> = mapping
@@ -154,7 +151,7 @@ async fn of_two_with_one_name_the_one_a_caller_can_verify() {
 async fn protocols_are_agreed_on_or_there_is_no_connection() {
     let ca = Authority::new("ours");
     let own = ca.issue(&["gw.example"], |_| {});
-    let listener = listener(&[&own], &[], None);
+    let listener = listener(&[&own], &[], Asks::Never);
     for (offered, expected) in [
         (&["h2", "http/1.1"][..], Some(true)),
         (&["http/1.1", "h2"], Some(true)),
@@ -188,7 +185,7 @@ async fn check_presented(client_ca: &Authority, what: &str, own: &Made, expected
     let listener = listener(
         &[&shown],
         std::slice::from_ref(&client_ca.certificate),
-        REQUIRED,
+        Asks::Always,
     );
     for version in [&TLS12, &TLS13] {
         let config = Arc::new(caller(&[&ours.certificate], Some(own), version));
@@ -367,12 +364,12 @@ async fn who_needs_a_certificate_and_has_none() {
     let own = ca.issue(&["gw.example"], |_| {});
     for version in [&TLS12, &TLS13] {
         let config = Arc::new(caller(&[&ca.certificate], None, version));
-        let required = listener(&[&own], std::slice::from_ref(&ca.certificate), REQUIRED);
+        let required = listener(&[&own], std::slice::from_ref(&ca.certificate), Asks::Always);
         let (opened, client) = meet(&required, &config, "gw.example").await;
         assert!(matches!(opened, Err(Unopened::Failed)));
         let fault = client.unwrap_err().to_string();
         assert!(fault.contains("CertificateRequired"), "{fault}");
-        for asks in [OPTIONAL, None] {
+        for asks in [Asks::Optionally, Asks::Never] {
             let lenient = listener(&[&own], &[], asks);
             let (opened, _) = meet(&lenient, &config, "gw.example").await;
             assert!(opened.unwrap().secured.certificate.is_none());
@@ -385,7 +382,11 @@ async fn who_needs_a_certificate_and_has_none() {
 async fn a_certificate_without_its_key() {
     let ca = Authority::new("ours");
     let own = ca.issue(&["gw.example"], |_| {});
-    let listener = listener(&[&own], std::slice::from_ref(&ca.certificate), OPTIONAL);
+    let listener = listener(
+        &[&own],
+        std::slice::from_ref(&ca.certificate),
+        Asks::Optionally,
+    );
     let stolen = ca.issue(&["desk.example"], |_| {});
     let thief = KeyPair::generate().unwrap();
     let key: PrivateKeyDer<'_> = PrivatePkcs8KeyDer::from(thief.serialize_der()).into();
@@ -408,13 +409,17 @@ async fn no_ticket_outlives_a_change() {
     let desk = ca.issue(&["desk.example"], |_| {});
     let other = Authority::new("others");
     for version in [&TLS12, &TLS13] {
-        let listener = listener(&[&own], std::slice::from_ref(&ca.certificate), OPTIONAL);
+        let listener = listener(
+            &[&own],
+            std::slice::from_ref(&ca.certificate),
+            Asks::Optionally,
+        );
         let config = Arc::new(caller(&[&ca.certificate], Some(&desk), version));
         let mut seen = Vec::new();
         for round in 0..4 {
             if round == 2 {
                 let client_ca = std::slice::from_ref(&other.certificate);
-                let material = Material::new(vec![own.identity()], client_ca, OPTIONAL);
+                let material = Material::new(vec![own.served()], client_ca, Asks::Optionally);
                 listener.exchange(material.unwrap());
             }
             let (opened, client) = meet(&listener, &config, "gw.example").await;
@@ -439,7 +444,7 @@ async fn no_ticket_outlives_a_change() {
 async fn whoever_is_slow_or_speaks_something_else() {
     let ca = Authority::new("ours");
     let own = ca.issue(&["gw.example"], |_| {});
-    let listener = listener(&[&own], &[], None);
+    let listener = listener(&[&own], &[], Asks::Never);
     let limits = ConnectionLimits::default();
     for (sent, patience) in [
         (&b""[..], limits.idle_timeout),
@@ -454,7 +459,11 @@ async fn whoever_is_slow_or_speaks_something_else() {
         theirs.write_all(sent).await.unwrap();
         let start = Instant::now();
         let opened = listener.open(ours, [192, 0, 2, 1].into(), &limits).await;
-        assert!(matches!(opened, Err(Unopened::Slow)), "{sent:?}");
+        match opened {
+            Err(Unopened::Silent) => assert!(sent.is_empty()),
+            Err(Unopened::Slow) => assert!(!sent.is_empty()),
+            other => panic!("{sent:?}: {other:?}"),
+        }
         let took = start.elapsed();
         let expected = patience..patience + Duration::from_secs(1);
         assert!(expected.contains(&took), "{sent:?}: {took:?}");

@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::sign::CertifiedKey;
 
-use super::super::Identity;
+use super::super::Served;
 use crate::policy::peer::HostNames;
 use crate::policy::x509::Contents;
 
@@ -24,10 +24,10 @@ impl Made {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }
 
-    pub(super) fn identity(&self) -> Identity {
+    pub(super) fn served(&self) -> Served {
         let key = ring::sign::any_supported_type(&self.private_key()).unwrap();
         let contents = Contents::read(&self.chain[0]).unwrap();
-        Identity {
+        Served {
             key: Arc::new(CertifiedKey::new(self.chain.clone(), key)),
             hosts: HostNames::new(&contents.dns_names, contents.addresses),
         }
