@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod caller;
+pub mod issuer;
 pub mod log;
 pub mod need;
 pub mod site;

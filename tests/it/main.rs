@@ -25,6 +25,7 @@ mod fuzz;
 mod hostile;
 mod http2;
 mod hygiene;
+mod jwt;
 mod keys;
 mod leaks;
 mod limits;

@@ -232,7 +232,7 @@ fn address(fields: &Fields<'_>, references: &References<'_>) -> Option<SiteAddre
 }
 
 /// The certificates of a `ca:` file, each of which a verifier would take.
-fn authorities(at: At<'_>, references: &References<'_>) -> Option<Arc<[Vec<u8>]>> {
+pub(super) fn authorities(at: At<'_>, references: &References<'_>) -> Option<Arc<[Vec<u8>]>> {
     let pem = references.public_file(at)?;
     let mut store = RootCertStore::empty();
     let certificates: Option<Vec<_>> = CertificateDer::pem_slice_iter(&pem)
