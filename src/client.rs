@@ -57,11 +57,25 @@ pub(crate) struct Ask<'a> {
     /// Headers beside `Host`, or with it.
     pub(crate) headers: &'a [(&'a str, &'a str)],
     /// The body.
-    pub(crate) body: &'static str,
+    pub(crate) body: Bytes,
     /// Whom an `https://` server must be vouched for by; without it only `http://` can be asked.
     pub(crate) trust: Option<&'a Trust>,
     /// Most bytes of the answer's body.
     pub(crate) body_bytes_max: usize,
+}
+
+impl<'a> Ask<'a> {
+    /// An `http://` URL, nothing but `Host` beside it, and as much in the answer as commands take.
+    pub(crate) fn new(method: Method, url: &'a str) -> Self {
+        Self {
+            method,
+            url,
+            headers: &[],
+            body: Bytes::new(),
+            trust: None,
+            body_bytes_max: BODY_BYTES_MAX,
+        }
+    }
 }
 
 /// Sends a request to an `http://` URL, whose target is sent as it is written.
@@ -75,12 +89,9 @@ pub(crate) async fn send(
     body: &'static str,
 ) -> Result<Answer, String> {
     ask(&Ask {
-        method,
-        url,
         headers,
-        body,
-        trust: None,
-        body_bytes_max: BODY_BYTES_MAX,
+        body: Bytes::from_static(body.as_bytes()),
+        ..Ask::new(method, url)
     })
     .await
 }
@@ -149,7 +160,7 @@ where
         request = request.header(*name, *value);
     }
     let request = request
-        .body(Full::new(Bytes::from_static(ask.body.as_bytes())))
+        .body(Full::new(ask.body.clone()))
         .map_err(|error| error.to_string())?;
     let answer = sender
         .send_request(request)

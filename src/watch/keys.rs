@@ -267,3 +267,85 @@ fn chance() -> u8 {
         Err(_) => 128,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Arc<IssuerKeys> {
+        IssuerKeys::new(&Arc::new(Issuer {
+            name: "joe".into(),
+            keys: KeySource::Url("http://127.0.0.1:1/jwks".into()),
+            ca: Some(Vec::new().into()),
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_a_source_is_asked_again() {
+        let keys = keys();
+        let check = |failures: u32, lasts: Option<u64>, seconds: u64| {
+            let mut turn = keys.turn();
+            turn.failures = failures;
+            turn.lasts = lasts.map(Duration::from_secs);
+            drop(turn);
+            let pause = keys.next_due() - Instant::now();
+            let expected = Duration::from_secs(seconds);
+            let bounds = expected * 9 / 10..=expected * 11 / 10;
+            assert!(bounds.contains(&pause), "{failures} {lasts:?}: {pause:?}");
+        };
+        check(0, None, 3600);
+        check(0, Some(0), 300);
+        check(0, Some(600), 600);
+        check(0, Some(u64::MAX), 86_400);
+        check(1, Some(600), 5);
+        check(2, None, 10);
+        check(6, None, 160);
+        check(7, None, 300);
+        check(u32::MAX, None, 300);
+        assert_eq!(spread(Duration::from_secs(100), 0).as_secs(), 90);
+        assert_eq!(spread(Duration::from_secs(100), 255).as_secs(), 110);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_bring_about_one_refresh_a_minute_in_vain() {
+        let keys = keys();
+        let now = Instant::now();
+        let may = |seconds: u64| {
+            keys.turn()
+                .may_be_wanted(now + Duration::from_secs(seconds))
+        };
+        assert!(may(0), "the first");
+        {
+            let mut turn = keys.turn();
+            turn.wanted = Some(now);
+            turn.was_fruitless = true;
+        }
+        assert!(!may(0) && !may(59) && may(60));
+        keys.turn().was_fruitless = false;
+        assert!(may(1), "after one that brought something");
+        assert!(keys.turn().take(), "none is under way");
+        assert!(!keys.turn().take(), "one is");
+    }
+
+    /// Nobody fetches: whoever waits is let go, and does not ask for another meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let keys = keys();
+        let begun = Instant::now();
+        assert!(!keys.newer().await);
+        assert_eq!(begun.elapsed(), REQUEST_PATIENCE);
+        let waiting: Vec<_> = (0..10)
+            .map(|_| {
+                let keys = Arc::clone(&keys);
+                tokio::spawn(async move { keys.newer().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        keys.refresh(true).await;
+        for waiter in waiting {
+            assert!(waiter.await.unwrap(), "told when it has ended");
+        }
+        assert!(!keys.newer().await, "it brought nothing, so not again");
+        assert_eq!(keys.turn().failures, 1);
+    }
+}

@@ -198,6 +198,29 @@ fn the_example_can_be_used_as_it_is() {
 }
 
 #[test]
+fn the_other_caller_of_the_example_can_be_used() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = std::fs::read_to_string(top.join("proxy.yaml")).unwrap();
+    let mut is_in = false;
+    let lines = example.lines().map(|line| {
+        is_in = line.starts_with("  # portal:") || is_in && line.starts_with("  #  ");
+        if is_in {
+            return line.replacen("# ", "", 1);
+        }
+        line.replace("callers: [salesforce]", "callers: [salesforce, portal]")
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    assert!(text.contains("\n  portal:") && text.contains("required_claims"));
+    let sources = Sources {
+        environment: &|_| None,
+        folder: top.to_owned(),
+    };
+    let loaded = config::load_text("proxy.yaml", &text, &sources);
+    let loaded = loaded.unwrap_or_else(|unusable| panic!("{unusable}"));
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
 fn every_default_in_the_example_is_the_default() {
     let example =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml")).unwrap();

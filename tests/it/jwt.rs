@@ -1,13 +1,15 @@
 //! Callers that present a token of an identity provider: whose is taken, which attacks are not, and keys
 //! that come, go and stay away.
 
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use countersign_emulator::{Emulator, Options};
 use serde_json::Value;
 
 use crate::harness::issuer::{Pair, Provider, claims, encode, now, set};
-use crate::harness::{API_KEY, Answer, Gateway, Log, ROUTES, Reply, Site, within};
+use crate::harness::{API_KEY, Answer, Gateway, Log, Need, ROUTES, Reply, Site, cannot, within};
 use crate::tls::identity;
 
 const PATH: &str = "/jwt/@api/deki/users/current";
@@ -926,4 +928,105 @@ async fn a_token_is_one_callers() {
     )
     .await;
     assert_eq!(gateway.shared.in_flight.load(Ordering::SeqCst), 0);
+}
+
+/// A token of the emulated provider, asked for on the command line, as docs/emulator.md has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_the_emulated_provider() {
+    let emulator = Emulator::bind(Options {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let (address, provider) = (emulator.local_addr(), emulator.provider());
+    tokio::spawn(emulator.serve(std::future::pending()));
+    let site = Site::start(|_| Reply::ok()).await;
+    let text = file(
+        &format!("http://{address}/.well-known/openid-configuration"),
+        ", required_claims: { azp: crm, roles: reader }",
+    )
+    .replace("https://login.example.com/", provider.issuer());
+    let gateway = Gateway::start(&text, site.address).await;
+    let ask = move |claims: &'static [&'static str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args([
+            "emulate",
+            "token",
+            "--emulator",
+            &format!("http://{address}"),
+        ]);
+        for claim in claims {
+            command.args(["--claim", claim]);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let good = tokio::task::spawn_blocking(move || ask(&["azp=crm", "roles=[\"reader\"]"]));
+    passes(
+        &gateway,
+        good.await.unwrap().trim_end(),
+        "what was asked for",
+    )
+    .await;
+    let other = tokio::task::spawn_blocking(move || ask(&["azp=crm", "roles=[]"]));
+    let refusal = call(&gateway, other.await.unwrap().trim_end()).await;
+    refusal.refused(401, "credential_unknown");
+}
+
+/// Tokens that other libraries make, with a key that openssl made.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_other_libraries() {
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .trim_end()
+                .to_owned(),
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (key, certificate) = (path("key.pem"), path("certificate.pem"));
+    let made = run(
+        "openssl",
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=countersign_cert",
+            "-keyout",
+            &key,
+            "-out",
+            &certificate,
+        ],
+    );
+    if made.is_none() {
+        return cannot(Need::Clients, "tokens of other libraries need openssl");
+    }
+    let (_site, gateway) = start(&format!("\"file:{certificate}\""), "").await;
+    let claims = claims(",\"sub\":\"agent@acme.example\"");
+    let python = "import json, jwt, sys; print(jwt.encode(json.loads(sys.argv[2]), open(sys.argv[1]).read(), sys.argv[3], headers={'kid': 'countersign_cert'}))";
+    let node = "const [key, claims, algorithm] = process.argv.slice(1), crypto = require('crypto'); const part = (text) => Buffer.from(text).toString('base64url'); const message = part(JSON.stringify({ alg: algorithm, typ: 'JWT', kid: 'countersign_cert' })) + '.' + part(claims); const pss = algorithm.startsWith('PS') && { padding: crypto.constants.RSA_PKCS1_PSS_PADDING, saltLength: crypto.constants.RSA_PSS_SALTLEN_DIGEST }; console.log(message + '.' + crypto.sign('sha' + algorithm.slice(2), Buffer.from(message), { key: require('fs').readFileSync(key), ...pss }).toString('base64url'))";
+    for (program, option, script) in [("python3", "-c", python), ("node", "-e", node)] {
+        for algorithm in ["RS256", "RS512", "PS256"] {
+            match run(program, &[option, script, &key, &claims, algorithm]) {
+                Some(token) => passes(&gateway, &token, program).await,
+                None => cannot(
+                    Need::Clients,
+                    &format!(
+                        "tokens of other libraries need {program}, and Python needs PyJWT with cryptography"
+                    ),
+                ),
+            }
+        }
+    }
 }

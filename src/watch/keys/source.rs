@@ -131,15 +131,13 @@ impl Source {
 
     async fn get(&self, url: &str) -> Result<Answer, String> {
         let ask = Ask {
-            method: Method::GET,
-            url,
             headers: &[
                 ("Accept", "application/json"),
                 ("User-Agent", "countersign"),
             ],
-            body: "",
             trust: self.trust.as_ref(),
             body_bytes_max: BYTES_MAX,
+            ..Ask::new(Method::GET, url)
         };
         let answer = client::ask(&ask).await?;
         match answer.status {
@@ -200,4 +198,48 @@ fn max_age(cache_control: &str) -> Option<Duration> {
         let seconds = value.trim_matches('"').parse().ok();
         seconds.filter(|_| is_max_age).map(Duration::from_secs)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_an_answer_lasts() {
+        for (header, seconds) in [
+            ("max-age=600", Some(600)),
+            ("public, Max-Age=86400, must-revalidate", Some(86_400)),
+            ("max-age=\"60\"", Some(60)),
+            ("max-age=0", Some(0)),
+            ("no-store", None),
+            ("s-maxage=60", None),
+            ("max-age=-1", None),
+            ("max-age=", None),
+            ("max-age=99999999999999999999", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                max_age(header),
+                seconds.map(Duration::from_secs),
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_of_this_machine() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8088/jwks", true),
+            ("http://localhost/jwks", true),
+            ("http://[::1]:80/jwks", true),
+            ("https://127.0.0.1/jwks", false),
+            ("http://127.0.0.1.evil.example/jwks", false),
+            ("http://127.0.0.1@evil.example/jwks", false),
+            ("http://evil.example/#http://127.0.0.1", false),
+            ("file:///etc/passwd", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loopback_url(url), expected, "{url}");
+        }
+    }
 }

@@ -79,3 +79,65 @@ impl Halves {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::policy::caller::jwt::{Algorithm, Claims, Issuer, KeySource};
+
+    fn entry(bytes: usize) -> Entry {
+        let issuer = Issuer {
+            name: "joe".into(),
+            keys: KeySource::Files(Vec::new()),
+            ca: None,
+        };
+        Entry {
+            verified: Verified {
+                issuer: Arc::new(issuer),
+                algorithm: Algorithm::Es256,
+                claims: Arc::new(Claims::default()),
+            },
+            key: [0; 32],
+            bytes,
+        }
+    }
+
+    fn name(index: usize) -> [u8; 32] {
+        digest(&index.to_string())
+    }
+
+    #[test]
+    fn what_is_used_stays_and_the_rest_goes() {
+        let remembered = Remembered::default();
+        remembered.insert(name(0), entry(100));
+        remembered.insert(name(1), entry(100));
+        for index in 2..50_000 {
+            remembered.insert(name(index), entry(100));
+            if index % 4_000 == 0 {
+                assert!(remembered.find(&name(0)).is_some(), "{index}: it is in use");
+            }
+        }
+        assert!(remembered.find(&name(1)).is_none(), "nobody used it");
+        assert!(remembered.find(&name(49_999)).is_some());
+        let halves = remembered.0.lock().unwrap();
+        assert!(halves.lately.len() <= HALF_MAX && halves.before.len() <= HALF_MAX);
+    }
+
+    #[test]
+    fn long_tokens_take_no_more_room() {
+        let remembered = Remembered::default();
+        for index in 0..10_000 {
+            remembered.insert(name(index), entry(16 * 1024));
+        }
+        let halves = remembered.0.lock().unwrap();
+        assert!(halves.lately.len() + halves.before.len() <= 2 * 1024);
+        drop(halves);
+        // Remembered anew, it counts once.
+        for _ in 0..10_000 {
+            remembered.insert(name(9_999), entry(16 * 1024));
+        }
+        assert!(remembered.find(&name(9_998)).is_some());
+    }
+}
