@@ -6,14 +6,15 @@
 //! - [`signing`]: mints the token the site believes, in either dialect.
 //! - [`policy`]: the whole admission, in one function over slices of one head.
 //! - [`rewrite`]: what crosses, as edits: the lists of both directions, and answers of our own.
+//! - [`jose`]: signed tokens and the keys that verify them, read strictly.
 //! - [`config`]: proxy.yaml becomes settings and a policy, or every problem at once.
 //! - [`telemetry`]: the access record, the counters, the log that never blocks traffic.
-//! - [`watch`]: what is learnt beside the traffic: names, breakers, budgets; a generation holds all of it.
+//! - [`client`]: a small HTTP client, for what the gateway itself asks.
+//! - [`watch`]: what is learnt beside the traffic: names, keys, breakers, budgets; a generation holds all of it.
 //! - [`wire`]: bytes of connections: strict, one reader, no policy.
 //! - [`upstream`]: connections to sites, pooled for each user.
 //! - [`gateway`]: one exchange from head to record: admit, send, relay, answer.
 //! - [`server`]: listens, serves, and stops.
-//! - [`client`]: a small HTTP client for the commands that make calls.
 //! - [`cli`]: the command line, one file per command.
 //!
 //! The emulated MindTouch site is a crate of its own, `emulator/`: it imports nothing of this one, and
@@ -22,10 +23,10 @@
 //! Imports run one way only:
 //!
 //! ```text
-//! signing <- policy <- rewrite | telemetry | watch <- wire <- upstream <- gateway <- server <- cli <- main
+//! signing <- policy <- rewrite | telemetry | jose <- watch <- wire <- upstream <- gateway <- server <- cli <- main
 //! ```
 //!
-//! `config` stands beside `watch`, and meets neither `wire` nor `gateway`. `signing`, `policy` and
+//! `config` stands beside `watch`, and meets neither `wire` nor `gateway`; `client` imports nothing. `signing`, `policy` and
 //! `rewrite` are the core: no engine, no runtime, no serialization, no clock, no environment, no file,
 //! no `async`. A test enforces this.
 
@@ -33,6 +34,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod gateway;
+pub mod jose;
 pub mod policy;
 pub mod rewrite;
 pub mod server;

@@ -29,6 +29,7 @@ pub mod x509;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use self::caller::jwt::Issuer;
 use self::caller::{Callers, Identified, is_key_of_ours};
 use self::capability::Allowed;
 use self::cors::{Preflights, Sharing};
@@ -160,6 +161,11 @@ impl Policy {
     /// whatever else is wrong with it.
     pub fn knows_caller_of(&self, request: &Request<'_>) -> bool {
         matches!(self.callers.identify(request), Ok(Identified::Caller(..)))
+    }
+
+    /// Whose tokens callers present.
+    pub fn issuers(&self) -> &[Arc<Issuer>] {
+        self.callers.issuers()
     }
 
     /// Every route, in the file's order.

@@ -128,6 +128,7 @@ impl Server {
         for (_, watched) in generation.sites() {
             watched.addresses.resolve().await;
         }
+        generation.tokens.begin().await;
         let gateway = Gateway::new(
             Live::new(generation),
             Arc::clone(&telemetry),
@@ -176,6 +177,9 @@ impl Server {
         for (_, watched) in self.gateway.live.pin().sites() {
             let (gateway, watched) = (Arc::clone(&self.gateway), Arc::clone(watched));
             tasks.spawn(async move { gateway.keep_probing(&watched).await });
+        }
+        for keeper in self.gateway.live.pin().tokens.keepers() {
+            tasks.spawn(keeper);
         }
         if let Some(admin) = self.admin {
             tasks.spawn(admin::serve(admin, shared.clone()));

@@ -9,17 +9,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use pingora::tls::{
-    CertificateDer, ClientConfig, RootCertStore, ServerName, TlsConnector,
-    install_default_crypto_provider, load_native_certs, version,
-};
+use pingora::tls::{CertificateDer, ServerName, TlsConnector};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tracing::warn;
 
 pub(crate) use self::failure::Failure;
 pub(crate) use self::pool::{Pool, PoolKey};
+use crate::client::trust::{connector, store, system_authorities};
 use crate::policy::site::Site;
 
 /// Bytes both ways, to a site.
@@ -63,8 +60,8 @@ impl Network {
         let mut system = None;
         for site in sites.filter(|site| site.address.tls) {
             let roots = match &site.address.ca {
-                Some(ca) => Arc::new(authorities(ca.iter().cloned().map(CertificateDer::from))),
-                None => Arc::clone(system.get_or_insert_with(system_authorities)),
+                Some(ca) => Arc::new(store(ca.iter().cloned().map(CertificateDer::from))),
+                None => Arc::clone(system.get_or_insert_with(|| Arc::new(system_authorities()))),
             };
             if let Ok(name) = ServerName::try_from(site.address.host.clone()) {
                 let connector = connector(roots);
@@ -123,31 +120,4 @@ impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Network").finish_non_exhaustive()
     }
-}
-
-/// What verifies a site against these authorities. HTTP/1.1 only: users are never multiplexed on one
-/// connection.
-fn connector(roots: Arc<RootCertStore>) -> TlsConnector {
-    install_default_crypto_provider();
-    let versions = [&version::TLS12, &version::TLS13];
-    let mut config = ClientConfig::builder_with_protocol_versions(&versions)
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    TlsConnector::from(Arc::new(config))
-}
-
-fn authorities(certificates: impl Iterator<Item = CertificateDer<'static>>) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    // Those of a file have been looked at already; of the system's, one that is odd does no harm.
-    roots.add_parsable_certificates(certificates);
-    roots
-}
-
-fn system_authorities() -> Arc<RootCertStore> {
-    let found = load_native_certs().unwrap_or_else(|error| {
-        warn!(reason = %error.kind(), "this machine's certificate authorities cannot be read; install its CA certificates, or set ca: for each site");
-        Vec::new()
-    });
-    Arc::new(authorities(found.into_iter()))
 }

@@ -1,5 +1,6 @@
 //! One request's way through the site: tenant, preflight, credentials, faults, endpoint, format.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{
@@ -26,13 +27,25 @@ use super::token::admits;
 use super::wiki::User;
 
 /// Answers, and records the arrival before the answer begins.
-pub(super) async fn answer(site: Arc<Site>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(
+    site: Arc<Site>,
+    client: IpAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let (parts, body) = request.into_parts();
     // For container health checks; the real site has no such place.
     if parts.uri.path() == "/healthz" {
         return Response::new(Body::empty());
     }
     let mut body = Intake::new(body);
+    let provider = &site.provider;
+    let path = parts.uri.path();
+    if let Some(answer) = provider
+        .answer(&parts.method, path, client, &mut body)
+        .await
+    {
+        return answer;
+    }
     let parameters = Parameters::read(parts.uri.query());
     let target = parts
         .uri

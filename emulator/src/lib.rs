@@ -1,4 +1,5 @@
-//! A small MindTouch site for development, the demo and tests: tokens, users, pages, files, faults.
+//! A small MindTouch site for development, the demo and tests: tokens, users, pages, files, faults; and
+//! an identity provider beside it.
 //!
 //! It is a crate of its own and knows nothing of the gateway, verifies tokens with code of its own, and
 //! is served by another HTTP implementation, so that a mistake of the gateway cannot be its mistake,
@@ -10,7 +11,7 @@
 //! Everything is in memory and gone when it stops. It is not for production, nor for the Internet.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,11 +36,13 @@ mod identity;
 mod journal;
 mod lenient;
 mod parameters;
+mod provider;
 mod token;
 mod wiki;
 
 pub use journal::{Arrival, Journal, TokenSeen};
 use lenient::Lenient;
+pub use provider::Provider;
 
 /// The published key of the emulator's server token. Development only: no real site knows it.
 pub const TOKEN_KEY: &str = "de7e109de7e109de7e109de7e109de7e109de7e109de7e109de7e109de7e1090";
@@ -97,16 +100,23 @@ impl Emulator {
     /// Listens; connections wait until [`Emulator::serve`].
     pub async fn bind(options: Options) -> std::io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
+        let address = listener.local_addr()?;
+        let provider = Provider::new(address, options.clock_skew_seconds)?;
         Ok(Self {
-            address: listener.local_addr()?,
+            address,
             listener,
-            site: Arc::new(Site::new(options)),
+            site: Arc::new(Site::new(options, provider)),
         })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The identity provider beside the site.
+    pub fn provider(&self) -> Provider {
+        self.site.provider.clone()
     }
 
     /// What has arrived so far and will arrive.
@@ -122,7 +132,7 @@ impl Emulator {
             tokio::select! {
                 () = &mut shutdown => break,
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => self.site.attend(stream, &open),
+                    Ok((stream, peer)) => self.site.attend(stream, peer.ip(), &open),
                     // Out of file handles, most likely; they come back as connections end.
                     Err(error) => {
                         debug!(%error, "accept failed");
@@ -139,6 +149,7 @@ impl Emulator {
 /// What all connections share.
 struct Site {
     options: Options,
+    provider: Provider,
     keys: token::Keys,
     shelf: wiki::Shelf,
     journal: Journal,
@@ -146,7 +157,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(options: Options) -> Self {
+    fn new(options: Options, provider: Provider) -> Self {
         Self {
             keys: token::Keys {
                 token_key: options.token_key.clone(),
@@ -158,6 +169,7 @@ impl Site {
             wiki: Mutex::new(wiki::Wiki::sample(clock::Moment::now(
                 options.clock_skew_seconds,
             ))),
+            provider,
             options,
         }
     }
@@ -167,13 +179,13 @@ impl Site {
         self.wiki.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attend(self: &Arc<Self>, stream: TcpStream, open: &GracefulShutdown) {
+    fn attend(self: &Arc<Self>, stream: TcpStream, client: IpAddr, open: &GracefulShutdown) {
         // Answers are written whole; waiting for more to send only makes them late.
         stream.set_nodelay(true).ok();
         let site = Arc::clone(self);
         let service = service_fn(move |request| {
             let site = Arc::clone(&site);
-            async move { Ok::<_, Infallible>(front::answer(site, request).await) }
+            async move { Ok::<_, Infallible>(front::answer(site, client, request).await) }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new());

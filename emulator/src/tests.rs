@@ -15,6 +15,7 @@ use super::clock::Moment;
 use super::*;
 
 mod content;
+mod provider;
 
 /// A site on a free port.
 struct Rig {

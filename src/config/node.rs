@@ -28,8 +28,10 @@ pub(super) enum Value {
     Flag(bool),
     /// A number.
     Number(i128),
-    /// Text, also numbers with a fraction.
+    /// Text.
     Text(String),
+    /// A number with a fraction, which nothing takes but as text.
+    Fraction(String),
     /// `- a` or `[a]`.
     List(Vec<Node>),
     /// `a: b` or `{a: b}`, in the order written, duplicates included.
@@ -94,7 +96,7 @@ impl Value {
         match self {
             Self::Empty => "nothing",
             Self::Flag(_) => "a flag",
-            Self::Number(_) => "a number",
+            Self::Number(_) | Self::Fraction(_) => "a number",
             Self::Text(text) if text.trim().is_empty() => "empty text",
             Self::Text(_) => "text",
             Self::List(list) if list.is_empty() => "an empty list",
@@ -147,7 +149,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
+        Ok(Value::Fraction(number.to_string()))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -166,7 +168,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Node>()? {
             let key = match key.value {
-                Value::Text(text) => text,
+                Value::Text(text) | Value::Fraction(text) => text,
                 Value::Flag(flag) => flag.to_string(),
                 Value::Number(number) => number.to_string(),
                 Value::Empty | Value::List(_) | Value::Map(_) => String::new(),

@@ -160,6 +160,14 @@ impl<'a> References<'a> {
         self.file(at, false)?.1
     }
 
+    /// The path of the file that the reference at `at` names, from where the program runs.
+    pub fn path(&self, at: &At<'_>) -> Option<PathBuf> {
+        match Reference::parse(at.text()?)? {
+            Reference::File(path) => Some(self.sources.folder.join(path)),
+            Reference::Variable(_) => None,
+        }
+    }
+
     /// The text that a reference leads to; nothing where it is not looked up.
     fn fetch(
         &self,

@@ -91,7 +91,7 @@ impl<'a> At<'a> {
     pub fn text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Text(text) if text.trim().is_empty() => self.wrong("text that is not empty"),
-            Value::Text(text) => Some(text),
+            Value::Text(text) | Value::Fraction(text) => Some(text),
             _ => self.wrong("text"),
         }
     }
@@ -117,6 +117,28 @@ impl<'a> At<'a> {
         };
         let number = number.filter(|number| (least..=most).contains(number));
         number.or_else(|| self.wrong(&format!("a whole number from {least} to {most}")))
+    }
+
+    /// The text, the whole number or the flag that stands here. A number with a fraction is a problem:
+    /// YAML does not keep how it was written.
+    pub(super) fn scalar(&self) -> Option<Scalar<'a>> {
+        match &self.node.value {
+            Value::Flag(flag) => Some(Scalar::Flag(*flag)),
+            Value::Number(number) => Some(Scalar::Number(*number)),
+            Value::Fraction(_) => {
+                self.problem("put a number with a fraction in quotes");
+                None
+            }
+            _ => self.text().map(Scalar::Text),
+        }
+    }
+
+    /// What `read` makes of what stands here, or of each element where a list does.
+    pub fn one_or_each<T>(&self, mut read: impl FnMut(At<'_>) -> Option<T>) -> Vec<T> {
+        match self.node.value {
+            Value::List(_) => self.each(read).unwrap_or_default(),
+            _ => read(*self).into_iter().collect(),
+        }
     }
 
     /// The elements of the list that stands here, at least one; `[]` counts as a mistake.
@@ -229,6 +251,14 @@ impl Node {
             _ => String::new(),
         }
     }
+}
+
+/// A single value, as the file writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scalar<'a> {
+    Text(&'a str),
+    Number(i128),
+    Flag(bool),
 }
 
 /// Where something stands.

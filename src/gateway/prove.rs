@@ -10,16 +10,18 @@ impl Gateway {
     ///
     /// # Errors
     /// Why that cannot be found out.
-    #[expect(clippy::unused_async, reason = "what it is made for takes time")]
     pub(super) async fn prove(
         &self,
         need: Need,
-        _proof: &mut Proof,
-        _exchange: &Exchange<'_>,
+        proof: &mut Proof,
+        exchange: &Exchange<'_>,
     ) -> Result<(), Refusal> {
         match need {
-            Need::Body { .. } | Need::Password { .. } | Need::Token { .. } => {
-                Err(Refusal::Internal)
+            Need::Body { .. } | Need::Password { .. } => Err(Refusal::Internal),
+            Need::Token { issuers, token } => {
+                let tokens = &exchange.generation.tokens;
+                proof.token = Some(tokens.verify(&issuers, &token).await);
+                Ok(())
             }
         }
     }

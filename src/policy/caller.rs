@@ -23,7 +23,7 @@ use self::basic::{Basic, Pair};
 use self::certificate::{Certificate, CertificateRule, Match};
 use self::hmac::{Scheme, SignatureFault};
 use self::jwt::{Claims, Issuer, TokenFault, TokenRules, Verified};
-use self::presented::{Presented, has_form_of_token};
+use self::presented::{Presented, may_be_token};
 use super::Refusal;
 use super::acts_as::ActingCaller;
 use super::fault::MessageFault;
@@ -88,6 +88,8 @@ pub struct Callers {
     by_certificate: HashMap<CertificateRule, usize, RandomState>,
     /// Whose tokens any of them presents.
     issuers: Arc<[Arc<Issuer>]>,
+    /// Those that present tokens.
+    with_token: Vec<usize>,
     /// Those that sign.
     signing: Vec<usize>,
 }
@@ -152,10 +154,13 @@ impl Callers {
                     let name = basic.user_name.as_bytes();
                     callers.by_user_name.insert(name.into(), index);
                 }
-                Some(Credential::Jwt(rules)) if !issuers.contains(&rules.issuer) => {
-                    issuers.push(Arc::clone(&rules.issuer));
+                Some(Credential::Jwt(rules)) => {
+                    callers.with_token.push(index);
+                    if !issuers.contains(&rules.issuer) {
+                        issuers.push(Arc::clone(&rules.issuer));
+                    }
                 }
-                Some(Credential::Jwt(_)) | None => {}
+                None => {}
                 Some(Credential::Signature(_)) => callers.signing.push(index),
             }
             if let Some(rule) = &acting.caller.certificate {
@@ -177,6 +182,11 @@ impl Callers {
     /// Every caller.
     pub fn iter(&self) -> impl Iterator<Item = &ActingCaller> {
         self.all.iter()
+    }
+
+    /// Whose tokens any of them presents.
+    pub fn issuers(&self) -> &[Arc<Issuer>] {
+        &self.issuers
     }
 
     /// The caller whose credential a request presents.
@@ -239,7 +249,7 @@ impl Callers {
             }
             Presented::Bearer(key) => match self.by_key.get(&KeyDigest::of(key)) {
                 Some(index) => Ok(Identified::Caller(&self.all[*index], None)),
-                None if has_form_of_token(key) && !self.issuers.is_empty() => {
+                None if may_be_token(key) && !self.issuers.is_empty() => {
                     self.by_token(key, request)
                 }
                 None => unknown,
@@ -292,14 +302,14 @@ impl Callers {
     ) -> Result<Identified<'_>, Stranger> {
         let mut found = None;
         let mut fault = None;
-        for acting in &self.all {
+        for acting in self.with_token.iter().map(|index| &self.all[*index]) {
             let Some(Credential::Jwt(rules)) = &acting.caller.credential else {
                 continue;
             };
             if rules.issuer != verified.issuer {
                 continue;
             }
-            match rules.check(&verified.claims, request.at) {
+            match rules.check(verified, request.at) {
                 Ok(()) if found.is_some() => return Err(Refusal::AmbiguousCredential.into()),
                 Ok(()) => found = Some(acting),
                 Err(other) => fault = fault.max(Some(other)),

@@ -11,6 +11,7 @@ use super::breaker::Breaker;
 use super::budget::Budgets;
 use super::names::Addresses;
 use super::quiet::Quiet;
+use super::tokens::Tokens;
 use crate::policy::limit::{RequestLimits, SharedLimits};
 use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
@@ -23,6 +24,8 @@ pub struct Generation {
     pub policy: Policy,
     /// What callers and pages use.
     pub budgets: Budgets,
+    /// The tokens that callers present, and the keys of their issuers.
+    pub tokens: Tokens,
     sites: HashMap<Arc<str>, Arc<Watched>, RandomState>,
 }
 
@@ -65,6 +68,7 @@ impl Generation {
         let for_pages = routes.iter().filter(|route| route.is_for_browsers());
         let budgets = Budgets::new(callers, for_pages.map(|route| &route.name), shared);
         Self {
+            tokens: Tokens::new(policy.issuers()),
             policy,
             budgets,
             sites,

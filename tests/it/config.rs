@@ -69,6 +69,27 @@ fn folder_with_secrets() -> tempfile::TempDir {
     put("utf16", b"\xff\xfec\0a\0n\0a\0r\0y\0", 0o600);
     put("latin1", b"canary\xe9\n", 0o600);
     put("empty", b"\n", 0o600);
+    let certificate = rcgen::generate_simple_self_signed(["salesforce".to_owned()]).unwrap();
+    put("salesforce.crt", certificate.cert.pem().as_bytes(), 0o644);
+    let key =
+        "\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"";
+    for (name, keys) in [
+        ("some.jwks", format!("{{{key}}},{{\"kty\":\"RSA\"}}")),
+        (
+            "private.jwks",
+            format!("{{{key}}},{{{key},\"d\":\"canary\"}}"),
+        ),
+        (
+            "shared.jwks",
+            "{\"kty\":\"oct\",\"k\":\"canary\"}".to_owned(),
+        ),
+        (
+            "weak.jwks",
+            "{\"kty\":\"RSA\",\"n\":\"AQAB\",\"e\":\"AQAB\"}".to_owned(),
+        ),
+    ] {
+        put(name, format!("{{\"keys\":[{keys}]}}").as_bytes(), 0o644);
+    }
     let digest = format!("{}\n", "fedcba9876543210".repeat(4));
     std::fs::write(folder.path().join("digest"), digest).unwrap();
     std::fs::write(folder.path().join("binary"), [0xff, 0xfe]).unwrap();
@@ -141,6 +162,29 @@ fn good_files_warn_of_what_is_odd() {
     }
 }
 
+/// The examples of docs/callers.md are the callers of files that can be used.
+#[test]
+fn examples_of_callers_are_those_that_are_tried() {
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/callers.md"))
+            .unwrap();
+    let blocks: Vec<&str> = page.split("```\n").skip(1).step_by(2).collect();
+    let mut tried = Vec::new();
+    for entry in std::fs::read_dir(fixtures().join("good")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let callers = text.find("callers:\n").zip(text.find("routes:\n"));
+        tried.extend(callers.map(|(from, to)| text[from..to].to_owned()));
+    }
+    assert!(blocks.len() >= 8, "{}", blocks.len());
+    for block in blocks {
+        assert!(
+            tried.contains(&block.to_owned()),
+            "no good file has:\n{block}"
+        );
+    }
+}
+
 #[test]
 fn the_example_can_be_used_as_it_is() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml");
@@ -155,6 +199,29 @@ fn the_example_can_be_used_as_it_is() {
     assert_eq!(emulator("token_key"), countersign_emulator::TOKEN_KEY);
     assert_eq!(emulator("token_secret"), countersign_emulator::TOKEN_SECRET);
     assert_eq!(emulator("browser_key"), countersign_emulator::BROWSER_KEY);
+}
+
+#[test]
+fn the_other_caller_of_the_example_can_be_used() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = std::fs::read_to_string(top.join("proxy.yaml")).unwrap();
+    let mut is_in = false;
+    let lines = example.lines().map(|line| {
+        is_in = line.starts_with("  # portal:") || is_in && line.starts_with("  #  ");
+        if is_in {
+            return line.replacen("# ", "", 1);
+        }
+        line.replace("callers: [salesforce]", "callers: [salesforce, portal]")
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    assert!(text.contains("\n  portal:") && text.contains("required_claims"));
+    let sources = Sources {
+        environment: &|_| None,
+        folder: top.to_owned(),
+    };
+    let loaded = config::load_text("proxy.yaml", &text, &sources);
+    let loaded = loaded.unwrap_or_else(|unusable| panic!("{unusable}"));
+    assert_eq!(loaded.warnings, []);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod caller;
 pub mod certificate;
+pub mod issuer;
 pub mod log;
 pub mod need;
 pub mod site;

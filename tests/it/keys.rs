@@ -26,14 +26,24 @@ routes: [{ name: crm, site: acme, token: server, callers: [crm], allow: [search]
 capabilities: { own: { GET: [\"pages/*/own\"] } }
 ";
 
+/// What stands in place of the key of [`BASE`] where a caller with tokens is wanted.
+const JWT: &str = "jwt: { issuer: x, audience: y, keys: \"https://login.example.com/jwks\" }";
+
 /// The same for keys that have their place only where there is TLS.
 const BASE_OF_TLS: &str =
     "tls: { certificates: [{ chain: file:gateway.pem, key: file:gateway.key }] }";
 
-fn base_of(section: &str) -> String {
-    match section.starts_with("listeners[].tls") {
-        true => BASE.replace("[192.0.2.1] }", &format!("[192.0.2.1], {BASE_OF_TLS} }}")),
-        false => BASE.to_owned(),
+/// The base file in which a section has a place.
+fn base(section: &str) -> String {
+    match section {
+        "callers.NAME.jwt" => {
+            let of_key = BASE.lines().find(|line| line.contains("api_key")).unwrap();
+            BASE.replace(of_key.trim_start(), JWT)
+        }
+        _ if section.starts_with("listeners[].tls") => {
+            BASE.replace("[192.0.2.1] }", &format!("[192.0.2.1], {BASE_OF_TLS} }}"))
+        }
+        _ => BASE.to_owned(),
     }
 }
 
@@ -198,7 +208,7 @@ fn every_key_stands_on_the_page_and_no_other() {
 
 /// The base file with a value at a key of a section.
 fn with(section: &str, key: &str, value: &str) -> String {
-    let mut file: Value = serde_yaml::from_str(&base_of(section)).unwrap();
+    let mut file: Value = serde_yaml::from_str(&base(section)).unwrap();
     let mut at = &mut file;
     for step in section.split('.').filter(|step| !step.is_empty()) {
         let (name, is_list) = match step.strip_suffix("[]") {
@@ -218,7 +228,12 @@ fn with(section: &str, key: &str, value: &str) -> String {
         }
     }
     let value: Value = serde_yaml::from_str(value).unwrap();
-    at.as_mapping_mut().unwrap().insert(key.into(), value);
+    let at = at.as_mapping_mut().unwrap();
+    at.insert(key.into(), value);
+    if key == "discovery" {
+        // It stands in place of the other.
+        at.remove("keys");
+    }
     serde_yaml::to_string(&file).unwrap()
 }
 
@@ -231,7 +246,7 @@ fn every_default_and_every_example_on_the_page_is_the_codes() {
     let sections = rows();
     let mut defaults = 0;
     for (section, rows) in &sections {
-        let base = meaning(&load(&base_of(section)).unwrap());
+        let base = meaning(&load(&base(section)).unwrap());
         for (key, row) in rows {
             let place = format!("{section}.{key}");
             let code = |cell: &str| cell.strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
@@ -293,7 +308,7 @@ fn every_default_and_every_example_on_the_page_is_the_codes() {
 #[test]
 fn what_is_required_is_required() {
     for (section, rows) in rows() {
-        let base: Value = serde_yaml::from_str(&base_of(&section)).unwrap();
+        let base: Value = serde_yaml::from_str(&base(&section)).unwrap();
         for (key, row) in rows {
             let mut file = base.clone();
             let at = section.split('.').filter(|step| !step.is_empty()).try_fold(

@@ -26,6 +26,7 @@ mod hostile;
 mod http2;
 mod https;
 mod hygiene;
+mod jwt;
 mod keys;
 mod leaks;
 mod limits;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use countersign::policy::Refusal;
+use countersign::policy::caller::jwt::TokenFault;
 use countersign::policy::fault::{MessageFault, TargetFault};
 
 /// The cells of the rows of a page's tables.
@@ -39,11 +40,27 @@ fn every_refusal_stands_in_its_page() {
         .collect();
     assert_eq!(written, known, "codes and statuses of docs/refusals.md");
 
+    let (causes, of_credentials) = causes
+        .split_once("## Causes of `credential_unknown`")
+        .unwrap();
     let written: Vec<_> = rows(causes).iter().map(|row| (row[0], row[1])).collect();
     let targets = TargetFault::ALL.map(|fault| (fault.name(), fault.sentence()));
     let messages = MessageFault::ALL.map(|fault| (fault.name(), fault.sentence()));
     let known: Vec<_> = targets.into_iter().chain(messages).collect();
     assert_eq!(written, known, "causes of docs/refusals.md");
+
+    let is_of_token = |name: &&str| name.starts_with("token_") || name.starts_with("issuer_");
+    let written = rows(of_credentials);
+    let written: Vec<_> = written
+        .iter()
+        .map(|row| row[0])
+        .filter(is_of_token)
+        .collect();
+    let known = TokenFault::ALL.map(TokenFault::name);
+    assert_eq!(
+        written, known,
+        "causes of docs/refusals.md that concern tokens"
+    );
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Callers: what they present, whom they act as, what they may use.
 
+mod jwt;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use self::jwt::Issuers;
+pub(super) use self::jwt::check_apart;
 use super::settings::{not_yet, request_limits};
 use super::{NAME_CURE, is_name};
 use crate::config::reference::References;
@@ -22,10 +26,11 @@ pub(super) struct NamedCaller {
 }
 
 pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Vec<NamedCaller> {
+    let mut issuers = Issuers::default();
     let read = |at: At<'_>| {
         let callers = at.map()?.into_iter().map(|(name, node)| {
             let place = join(at.place(), name);
-            caller(at.child(node, &place), name, references)
+            caller(at.child(node, &place), name, references, &mut issuers)
         });
         Some(callers.collect::<Vec<_>>())
     };
@@ -34,7 +39,12 @@ pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Vec<Nam
     callers
 }
 
-fn caller(at: At<'_>, name: &str, references: &References<'_>) -> NamedCaller {
+fn caller(
+    at: At<'_>,
+    name: &str,
+    references: &References<'_>,
+    issuers: &mut Issuers,
+) -> NamedCaller {
     let mut named = NamedCaller {
         name: name.into(),
         spot: at.spot(),
@@ -46,21 +56,15 @@ fn caller(at: At<'_>, name: &str, references: &References<'_>) -> NamedCaller {
     if !is_name(name) {
         at.problem(NAME_CURE);
     }
-    let later = [
-        "basic",
-        "jwt",
-        "client_certificate",
-        "hmac",
-        "allowed_addresses",
-    ];
-    let known = [&["api_key", "acts_as", "limits"][..], &later].concat();
+    let later = ["basic", "client_certificate", "hmac", "allowed_addresses"];
+    let known = [&["api_key", "jwt", "acts_as", "limits"][..], &later].concat();
     let Some(fields) = at.fields(&known) else {
         return named;
     };
     for key in later {
         not_yet(&fields, key);
     }
-    let has_other = later[..4].iter().any(|key| fields.has(key));
+    let has_other = fields.has("jwt") || later[..3].iter().any(|key| fields.has(key));
     let keys = fields.optional("api_key", |at| {
         named.keys_spot = at.spot();
         api_key(at, references)
@@ -71,6 +75,13 @@ fn caller(at: At<'_>, name: &str, references: &References<'_>) -> NamedCaller {
             if is_name(name) { name } else { "NAME" }
         ));
     }
+    let token = fields.optional("jwt", |at| jwt::compile(at, references, issuers));
+    if fields.has("api_key") && fields.has("jwt") {
+        fields.problem_at(
+            "jwt",
+            "a caller presents one credential; remove this, or api_key",
+        );
+    }
     named.acts_as = fields.required(
         "acts_as",
         "name the MindTouch user, such as \"=crm-bot\" or \"123\"",
@@ -80,10 +91,12 @@ fn caller(at: At<'_>, name: &str, references: &References<'_>) -> NamedCaller {
     {
         named.limits = limits;
     }
-    named.caller = keys.map(|api_keys| {
+    let credential = keys.map(Credential::ApiKeys);
+    let credential = credential.or(token.map(Credential::Jwt));
+    named.caller = credential.map(|credential| {
         Arc::new(Caller {
             name: name.into(),
-            credential: Some(Credential::ApiKeys(api_keys)),
+            credential: Some(credential),
             certificate: None,
             allowed_addresses: None,
         })

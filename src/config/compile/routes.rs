@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::callers::NamedCaller;
+use super::callers::{NamedCaller, check_apart};
 use super::capabilities::{Catalogue, MINTING};
 use super::sites::{NamedSite, origin_patterns};
 use super::units::bytes;
@@ -236,6 +236,7 @@ fn server(
             acts_as: ActsAs::Fixed(user.ok()?),
         })
     });
+    check_apart(fields, &acting);
     let origins = fields.one_or_each("origins", origin_patterns);
     Some(Access::Server {
         callers: Box::new(Callers::new(acting)),

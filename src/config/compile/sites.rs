@@ -230,7 +230,7 @@ fn address(fields: &Fields<'_>, references: &References<'_>) -> Option<SiteAddre
 }
 
 /// The certificates of a `ca:` file, each of which a verifier would take.
-fn authorities(at: At<'_>, references: &References<'_>) -> Option<Arc<[Vec<u8>]>> {
+pub(super) fn authorities(at: At<'_>, references: &References<'_>) -> Option<Arc<[Vec<u8>]>> {
     let pem = references.public_file(at)?;
     let found = tls::authorities(&pem).map_err(|fault| at.problem(fault));
     let certificates = found.ok()?.into_iter().map(|it| it.to_vec());
