@@ -344,7 +344,10 @@ fn is_command(line: &str) -> bool {
         .iter()
         .take_while(|word| !word.starts_with('-') && word.bytes().all(|b| b.is_ascii_lowercase()));
     // Names of things come after the command: `key new salesforce`.
-    let depth = usize::from(matches!(words.first(), Some(&("emulate" | "key" | "token")))) + 1;
+    let depth = usize::from(matches!(
+        words.first(),
+        Some(&("emulate" | "key" | "token"))
+    )) + 1;
     let command: Vec<&str> = command.take(depth).copied().collect();
     let output = countersign().args(&command).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
