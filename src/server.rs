@@ -83,7 +83,7 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     /// Connections.
     pub slots: Arc<Slots>,
-    /// Requests under way.
+    /// Requests under way, and handshakes that will bring one.
     pub in_flight: Arc<AtomicUsize>,
     /// Whether the program is stopping.
     pub draining: Arc<AtomicBool>,
@@ -352,7 +352,9 @@ async fn secured(
     permit: Permit,
 ) {
     // Boxed, so that the task of an idle connection does not hold room for it.
-    let opening = Box::pin(tls.open(stream, peer.address, gateway.slots.limits()));
+    let opening = Box::pin(tls.open(stream, peer.address, gateway.slots.limits(), || {
+        gateway.expect_request()
+    }));
     match opening.await {
         Ok(opened) => {
             let peer = Arc::new(Peer {
