@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
-use self::exchange::{Exchange, RequestIds, Stage};
+use self::exchange::{Exchange, InFlight, RequestIds, Stage};
 use self::relay::{Broken, Relay, Terms};
 use self::replay::Replay;
 use crate::policy::cors::Preflights;
@@ -57,7 +57,7 @@ pub struct Gateway {
     pub(crate) slots: Arc<Slots>,
     pub(crate) dial: Box<dyn Dial>,
     pub(crate) pool: Pool,
-    /// Requests under way.
+    /// Requests under way, and handshakes that will bring one.
     pub(crate) in_flight: Arc<AtomicUsize>,
     /// Whether the program is stopping.
     pub(crate) draining: Arc<AtomicBool>,
@@ -113,6 +113,11 @@ impl Gateway {
     /// Whether a caller's connection may be kept.
     fn keeps(&self) -> bool {
         !self.draining.load(Ordering::Acquire)
+    }
+
+    /// Counts something as a request under way that will bring one, until what is returned is dropped.
+    pub(crate) fn expect_request(&self) -> InFlight {
+        InFlight::new(&self.in_flight)
     }
 
     /// Serves the requests of a connection, one after the other, until it ends.

@@ -80,7 +80,7 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     /// Connections.
     pub slots: Arc<Slots>,
-    /// Requests under way.
+    /// Requests under way, and handshakes that will bring one.
     pub in_flight: Arc<AtomicUsize>,
     /// Whether the program is stopping.
     pub draining: Arc<AtomicBool>,

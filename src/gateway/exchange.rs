@@ -300,10 +300,10 @@ fn is_plain_id(id: &[u8]) -> bool {
 
 /// Counts requests under way, for stopping as soon as there are none.
 #[derive(Debug)]
-struct InFlight(Arc<AtomicUsize>);
+pub(crate) struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(count))
     }

@@ -133,7 +133,9 @@ async fn secured(
     permit: Permit,
 ) {
     // Boxed, so that the task of an idle connection does not hold room for it.
-    let opening = Box::pin(tls.open(stream, peer.address, gateway.slots.limits()));
+    let opening = Box::pin(tls.open(stream, peer.address, gateway.slots.limits(), || {
+        gateway.expect_request()
+    }));
     match opening.await {
         Ok(opened) => {
             let peer = Arc::new(Peer {

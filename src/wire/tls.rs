@@ -222,12 +222,14 @@ impl Listener {
         self.current.store(Arc::new(material));
     }
 
-    /// Makes the handshake of a connection from an address.
-    pub(crate) async fn open<S>(
+    /// Makes the handshake of a connection from an address. What `begun` returns is kept while it is
+    /// under way.
+    pub(crate) async fn open<S, G>(
         &self,
         mut io: S,
         address: IpAddr,
         limits: &ConnectionLimits,
+        begun: impl FnOnce() -> G,
     ) -> Result<Opened<S>, Unopened<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -243,7 +245,10 @@ impl Listener {
             return Err(Unopened::Plain(first.to_vec(), io));
         }
         let deadline = Instant::now() + limits.header_timeout;
-        match timeout_at(deadline, self.shake_hands(first, io, address)).await {
+        let under_way = begun();
+        let shaken = timeout_at(deadline, self.shake_hands(first, io, address)).await;
+        drop(under_way);
+        match shaken {
             Err(_) => Err(Unopened::Slow),
             Ok(Ok(opened)) => Ok(opened),
             Ok(Err(io)) => {

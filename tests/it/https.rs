@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -527,4 +528,35 @@ async fn a_certificate_may_be_required() {
     wire.write(&ask).await;
     assert_eq!(wire.answer().await.status, 200);
     assert_eq!(secure.site.count(), 1);
+}
+
+/// A handshake takes its time on a long way: the request that it will bring is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_under_way_is_waited_for_when_stopping() {
+    let secure = Secure::start("").await;
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (mut from_caller, mut to_caller) = tokio::io::split(far);
+    let tcp = TcpStream::connect(secure.gateway.address).await.unwrap();
+    let (mut from_gateway, mut to_gateway) = tcp.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut from_caller, &mut to_gateway).await });
+    let (arrive, arrived) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        drop(arrived.await);
+        tokio::io::copy(&mut from_gateway, &mut to_caller).await
+    });
+    let connector = tokio_rustls::TlsConnector::from(secure.ca.caller());
+    let connecting = tokio::spawn(connector.connect("gw.example".try_into().unwrap(), near));
+    let in_flight = Arc::clone(&secure.gateway.shared.in_flight);
+    until("it is under way", || in_flight.load(Ordering::SeqCst) == 1).await;
+    let mut gateway = secure.gateway;
+    gateway.tell_to_stop();
+    // Longer than an idle gateway goes on.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    drop(arrive);
+    let mut wire = Wire::on(within(connecting).await.unwrap().unwrap());
+    wire.write(get(READ, "").replace("gateway.test", "gw.example"))
+        .await;
+    let answer = wire.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, "close"));
+    gateway.stopped().await;
 }

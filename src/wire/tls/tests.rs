@@ -2,14 +2,14 @@
 
 mod made;
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client;
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 
-use self::made::{Authority, Der, Made, asked, self_signed};
+use self::made::{Authority, Der, Made, asked, odd_names, self_signed, uri};
 use super::*;
 use crate::policy::caller::certificate::Standing;
 
@@ -56,7 +56,9 @@ async fn meet(
     let (ours, theirs) = duplex(64 * 1024);
     let limits = ConnectionLimits::default();
     let opening = async {
-        let mut opened = listener.open(ours, [192, 0, 2, 1].into(), &limits).await?;
+        let mut opened = listener
+            .open(ours, [192, 0, 2, 1].into(), &limits, || ())
+            .await?;
         opened.io.write_all(b"x").await.unwrap();
         opened.io.flush().await.unwrap();
         Ok(opened)
@@ -211,20 +213,6 @@ async fn check_presented(client_ca: &Authority, what: &str, own: &Made, expected
             assert_eq!(noted.spki_sha256, own.spki_sha256(), "{what}");
         }
     }
-}
-
-fn uri(text: &str) -> SanType {
-    SanType::URI(text.try_into().unwrap())
-}
-
-/// A subject alternative name with these bytes for a DNS name, which rcgen would not write, beside one
-/// that is in order.
-fn odd_names(bytes: &[u8]) -> rcgen::CustomExtension {
-    let name = |bytes: &[u8]| [&[0x82, u8::try_from(bytes.len()).unwrap()], bytes].concat();
-    let names = [name(bytes), name(b"good.example")].concat();
-    let mut content = vec![0x30, u8::try_from(names.len()).unwrap()];
-    content.extend(names);
-    rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 17], content)
 }
 
 #[tokio::test]
@@ -446,6 +434,7 @@ async fn whoever_is_slow_or_speaks_something_else() {
     let own = ca.issue(&["gw.example"], |_| {});
     let listener = listener(&[&own], &[], Asks::Never);
     let limits = ConnectionLimits::default();
+    let open = |ours| listener.open(ours, [192, 0, 2, 1].into(), &limits, || ());
     for (sent, patience) in [
         (&b""[..], limits.idle_timeout),
         (b"\x16", limits.header_timeout),
@@ -458,7 +447,7 @@ async fn whoever_is_slow_or_speaks_something_else() {
         let (ours, mut theirs) = duplex(1024);
         theirs.write_all(sent).await.unwrap();
         let start = Instant::now();
-        let opened = listener.open(ours, [192, 0, 2, 1].into(), &limits).await;
+        let opened = open(ours).await;
         match opened {
             Err(Unopened::Silent) => assert!(sent.is_empty()),
             Err(Unopened::Slow) => assert!(!sent.is_empty()),
@@ -475,7 +464,7 @@ async fn whoever_is_slow_or_speaks_something_else() {
     ] {
         let (ours, mut theirs) = duplex(1024);
         theirs.write_all(sent).await.unwrap();
-        let opened = listener.open(ours, [192, 0, 2, 1].into(), &limits).await;
+        let opened = open(ours).await;
         let Err(Unopened::Plain(first, _)) = opened else {
             panic!("{sent:?}");
         };
@@ -490,7 +479,7 @@ async fn whoever_is_slow_or_speaks_something_else() {
         let (ours, mut theirs) = duplex(1024);
         theirs.write_all(sent).await.unwrap();
         theirs.shutdown().await.unwrap();
-        let opened = listener.open(ours, [192, 0, 2, 1].into(), &limits).await;
+        let opened = open(ours).await;
         assert!(matches!(opened, Err(Unopened::Failed)), "{sent:?}");
         let mut answer = Vec::new();
         theirs.read_to_end(&mut answer).await.unwrap();

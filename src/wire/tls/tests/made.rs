@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -93,4 +93,18 @@ pub(super) fn self_signed(names: &[&str], ask: impl FnOnce(&mut CertificateParam
     let key = KeyPair::generate().unwrap();
     let chain = vec![asked(names, ask).self_signed(&key).unwrap().der().clone()];
     Made { chain, key }
+}
+
+pub(super) fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+/// A subject alternative name with these bytes for a DNS name, which rcgen would not write, beside one
+/// that is in order.
+pub(super) fn odd_names(bytes: &[u8]) -> rcgen::CustomExtension {
+    let name = |bytes: &[u8]| [&[0x82, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+    let names = [name(bytes), name(b"good.example")].concat();
+    let mut content = vec![0x30, u8::try_from(names.len()).unwrap()];
+    content.extend(names);
+    rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 17], content)
 }
