@@ -252,7 +252,7 @@ impl Gateway {
         for part in [
             upward.method.as_bytes(),
             b" ",
-            upward.target,
+            &upward.target,
             b" HTTP/1.1\r\n",
         ] {
             head.extend_from_slice(part);
