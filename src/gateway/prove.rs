@@ -18,6 +18,7 @@ impl Gateway {
         _exchange: &Exchange<'_>,
     ) -> Result<(), Refusal> {
         match need {
+            // Read where the caller's connection is at hand.
             Need::Body { .. } | Need::Password { .. } | Need::Token { .. } => {
                 Err(Refusal::Internal)
             }

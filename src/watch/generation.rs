@@ -11,6 +11,7 @@ use super::breaker::Breaker;
 use super::budget::Budgets;
 use super::names::Addresses;
 use super::quiet::Quiet;
+use super::replays::Replays;
 use crate::policy::limit::{RequestLimits, SharedLimits};
 use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
@@ -23,6 +24,8 @@ pub struct Generation {
     pub policy: Policy,
     /// What callers and pages use.
     pub budgets: Budgets,
+    /// Messages that count once.
+    pub replays: Arc<Replays>,
     sites: HashMap<Arc<str>, Arc<Watched>, RandomState>,
 }
 
@@ -67,6 +70,7 @@ impl Generation {
         Self {
             policy,
             budgets,
+            replays: Arc::default(),
             sites,
         }
     }
