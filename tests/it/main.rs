@@ -38,4 +38,5 @@ mod stopping;
 mod terminal;
 mod tidy;
 mod tls;
+mod webhooks;
 mod weight;

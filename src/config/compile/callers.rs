@@ -1,5 +1,7 @@
 //! Callers: what they present, whom they act as, what they may use.
 
+mod hmac;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ pub(super) struct NamedCaller {
     pub(super) name: Arc<str>,
     pub(super) spot: Spot,
     pub(super) keys_spot: Spot,
+    /// Whether it signs with a secret that everybody knows.
+    pub(super) has_published_secret: bool,
     pub(super) caller: Option<Arc<Caller>>,
     /// As the file writes it; the route's site decides how it is spelt.
     pub(super) acts_as: Option<String>,
@@ -39,6 +43,7 @@ fn caller(at: At<'_>, name: &str, references: &References<'_>) -> NamedCaller {
         name: name.into(),
         spot: at.spot(),
         keys_spot: at.spot(),
+        has_published_secret: false,
         caller: None,
         acts_as: None,
         limits: RequestLimits::CALLER,
@@ -46,21 +51,24 @@ fn caller(at: At<'_>, name: &str, references: &References<'_>) -> NamedCaller {
     if !is_name(name) {
         at.problem(NAME_CURE);
     }
-    let later = [
-        "basic",
-        "jwt",
-        "client_certificate",
-        "hmac",
-        "allowed_addresses",
-    ];
-    let known = [&["api_key", "acts_as", "limits"][..], &later].concat();
+    let later = ["basic", "jwt", "client_certificate", "allowed_addresses"];
+    let known = [&["api_key", "hmac", "acts_as", "limits"][..], &later].concat();
     let Some(fields) = at.fields(&known) else {
         return named;
     };
     for key in later {
         not_yet(&fields, key);
     }
-    let has_other = later[..4].iter().any(|key| fields.has(key));
+    let scheme = fields.optional("hmac", |at| {
+        named.keys_spot = at.spot();
+        let compiled = hmac::compile(at, references)?;
+        named.has_published_secret = compiled.is_published;
+        Some(Credential::Signature(compiled.scheme))
+    });
+    if fields.has("api_key") && fields.has("hmac") {
+        fields.problem_at("hmac", hmac::NOT_ALONE);
+    }
+    let has_other = fields.has("hmac") || later[..3].iter().any(|key| fields.has(key));
     let keys = fields.optional("api_key", |at| {
         named.keys_spot = at.spot();
         api_key(at, references)
@@ -80,10 +88,10 @@ fn caller(at: At<'_>, name: &str, references: &References<'_>) -> NamedCaller {
     {
         named.limits = limits;
     }
-    named.caller = keys.map(|api_keys| {
+    named.caller = keys.map(Credential::ApiKeys).or(scheme).map(|credential| {
         Arc::new(Caller {
             name: name.into(),
-            credential: Some(Credential::ApiKeys(api_keys)),
+            credential: Some(credential),
             certificate: None,
             allowed_addresses: None,
         })
