@@ -2,8 +2,10 @@
 
 mod blame;
 mod clocks;
+mod collected;
 mod exchange;
 mod held;
+mod own;
 mod permits;
 mod probe;
 mod prove;
@@ -22,17 +24,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use self::exchange::{Exchange, InFlight, RequestIds, Stage};
+use self::own::Own;
 use self::relay::{Broken, Relay, Terms};
 use self::replay::Replay;
-use crate::policy::cors::Preflights;
 use crate::policy::fault::MessageFault;
 use crate::policy::limit::ConnectionLimits;
 use crate::policy::proof::{Need, Proof};
 use crate::policy::request::{Body, Request};
 use crate::policy::{Refusal, Verdict};
-use crate::rewrite::{self, Edits, Keep, Value};
+use crate::rewrite;
 use crate::telemetry::Telemetry;
 use crate::upstream::{Dial, Duplex, Failure, Pool, PoolKey};
+use crate::watch::bodies::HeldBodies;
 use crate::watch::breaker::Evidence;
 use crate::watch::generation::Live;
 use crate::wire::clock;
@@ -40,14 +43,11 @@ use crate::wire::connection::{Connection, Torn};
 use crate::wire::h1::{Drain, H1, Next};
 use crate::wire::head::HeadFault;
 use crate::wire::slots::Slots;
-use crate::wire::{self, Announced, Downstream, Outgoing};
+use crate::wire::{self, Downstream};
 
 /// How long a request that was refused is read on, so that the refusal reaches a caller that is
 /// still sending.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a caller may take over an answer of our own.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything one request needs to be judged, sent and answered.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub struct Gateway {
     pub(crate) slots: Arc<Slots>,
     pub(crate) dial: Box<dyn Dial>,
     pub(crate) pool: Pool,
+    /// Bodies that are read before it is known whose they are.
+    pub(crate) held_bodies: Arc<HeldBodies>,
     /// Requests under way, and handshakes that will bring one.
     pub(crate) in_flight: Arc<AtomicUsize>,
     /// Whether the program is stopping.
@@ -76,14 +78,14 @@ enum Opening {
     Answer(Own),
 }
 
-/// What is answered without asking the site.
-enum Own {
-    /// No, and when to try again.
-    Refusal(Refusal, Option<Duration>),
-    /// A preflight's answer.
-    Preflight(Preflights),
-    /// The methods of a route.
-    Options(Arc<str>),
+/// Why a request does not go to its site.
+enum Stop {
+    /// It is answered here.
+    Answer(Own),
+    /// Its body must be read first, up to so many bytes.
+    NeedsBody(u64),
+    /// The caller is gone.
+    Gone,
 }
 
 impl Gateway {
@@ -100,6 +102,7 @@ impl Gateway {
             slots,
             dial,
             pool: Pool::default(),
+            held_bodies: Arc::default(),
             in_flight: Arc::default(),
             draining: Arc::default(),
             ids: RequestIds::new(),
@@ -174,41 +177,56 @@ impl Gateway {
     /// One request and its answer.
     pub(crate) async fn exchange<D: Downstream>(&self, down: &mut D) {
         let mut exchange = Exchange::new(self, down.peer());
-        let (head, body) = match self.admit(down, &mut exchange).await {
-            Ok(forward) => forward,
-            Err(None) => return,
-            Err(Some(own)) => return self.answer(down, &mut exchange, own).await,
-        };
-        down.open_body();
-        match self.forward(down, &mut exchange, &head, body).await {
-            Ok(()) => {}
-            Err(broken) => self.end_broken(down, &mut exchange, broken, body).await,
+        let mut proof = Proof::default();
+        let needed = self.conduct(down, &mut exchange, &mut proof).await;
+        if let Some(bytes_max) = needed {
+            // Boxed, so that other exchanges hold no room for it.
+            Box::pin(self.exchange_with_body(down, &mut exchange, &mut proof, bytes_max)).await;
         }
     }
 
-    /// Decides; what is not to be forwarded comes back as an answer, or as nothing where the caller
-    /// is gone.
+    /// Takes an exchange to its end, or says how much of the body has to be read before that.
+    async fn conduct<D: Downstream>(
+        &self,
+        down: &mut D,
+        exchange: &mut Exchange<'_>,
+        proof: &mut Proof,
+    ) -> Option<u64> {
+        let (head, body) = match self.admit(down, exchange, proof).await {
+            Ok(forward) => forward,
+            Err(Stop::NeedsBody(bytes_max)) => return Some(bytes_max),
+            Err(Stop::Gone) => return None,
+            Err(Stop::Answer(own)) => {
+                down.open_body();
+                self.answer(down, exchange, own).await;
+                return None;
+            }
+        };
+        down.open_body();
+        if let Err(broken) = self.forward(down, exchange, &head, body).await {
+            self.end_broken(down, exchange, broken, body).await;
+        }
+        None
+    }
+
+    /// Decides; what is not to be forwarded comes back as why.
     async fn admit<D: Downstream>(
         &self,
         down: &mut D,
         exchange: &mut Exchange<'_>,
-    ) -> Result<(Vec<u8>, Body), Option<Own>> {
-        let mut proof = Proof::default();
+        proof: &mut Proof,
+    ) -> Result<(Vec<u8>, Body), Stop> {
+        let refuse = |refusal| Err(Stop::Answer(Own::Refusal(refusal, None)));
         loop {
-            match down.with_request(|request| self.open(request, &proof, exchange)) {
+            match down.with_request(|request| self.open(request, proof, exchange)) {
                 Opening::Forward { head, body } => return Ok((head, body)),
-                Opening::Answer(own) => {
-                    down.open_body();
-                    return Err(Some(own));
-                }
+                Opening::Answer(own) => return Err(Stop::Answer(own)),
+                Opening::Need(Need::Body { bytes_max }) => return Err(Stop::NeedsBody(bytes_max)),
                 Opening::Need(need) => {
                     // Boxed, so that exchanges that need nothing hold no room for it.
-                    match Box::pin(self.prove(need, &mut proof, exchange)).await {
+                    match Box::pin(self.prove(need, proof, exchange)).await {
                         Ok(()) => continue,
-                        Err(refusal) => {
-                            down.open_body();
-                            return Err(Some(Own::Refusal(refusal, None)));
-                        }
+                        Err(refusal) => return refuse(refusal),
                     }
                 }
                 Opening::LookAtBody => {}
@@ -222,11 +240,10 @@ impl Gateway {
                 Some(Ok(true)) => continue,
                 Some(Ok(false)) => Refusal::BadMessage(MessageFault::BodyWithoutMeaning),
                 Some(Err(Torn::Misframed)) => Refusal::BadMessage(MessageFault::Body),
-                Some(Err(_)) => return Err(None),
+                Some(Err(_)) => return Err(Stop::Gone),
                 None => Refusal::RequestTimeout,
             };
-            down.open_body();
-            return Err(Some(Own::Refusal(refusal, None)));
+            return refuse(refusal);
         }
     }
 
@@ -267,7 +284,7 @@ impl Gateway {
         for part in [
             upward.method.as_bytes(),
             b" ",
-            upward.target,
+            &upward.target,
             b" HTTP/1.1\r\n",
         ] {
             head.extend_from_slice(part);
@@ -432,69 +449,6 @@ impl Gateway {
                 exchange.refusal = refusal;
                 down.give_up();
             }
-        }
-    }
-
-    /// Answers without asking the site.
-    async fn answer<D: Downstream>(&self, down: &mut D, exchange: &mut Exchange<'_>, own: Own) {
-        if let Own::Refusal(refusal, _) = own {
-            exchange.refusal = Some(refusal);
-        }
-        let closes = exchange.refusal.is_some_and(Refusal::closes_connection);
-        let (id, sharing) = (exchange.id, &exchange.found.sharing);
-        let rewrite::Own { status, set, body } = match &own {
-            Own::Refusal(refusal, pause) => {
-                let temporary = matches!(refusal, Refusal::Draining | Refusal::SiteUnavailable);
-                let pause = pause.or(temporary.then_some(Duration::from_secs(1)));
-                rewrite::refusal(*refusal, exchange.wants, id.as_str(), sharing, pause)
-            }
-            Own::Preflight(preflights) => rewrite::preflight(preflights, sharing, id.as_str()),
-            Own::Options(methods) => rewrite::options(methods, sharing, id.as_str()),
-        };
-        let mut edits = Edits {
-            keep: Keep::default(),
-            set,
-        };
-        // Who answers says when (RFC 9110 section 6.6.1).
-        edits.set.push(("Date", Value::Text(clock::date())));
-        rewrite::keep_to_tls(exchange.found.keeps_to_tls, &mut edits.set);
-        down.begin(&Outgoing {
-            status,
-            fields: &[],
-            edits: &edits,
-            body: if status == 204 {
-                Announced::Nothing
-            } else {
-                Announced::Length(body.len() as u64)
-            },
-            keeps: self.keeps() && !closes,
-        });
-        let body: &[u8] = if down.is_head() { &[] } else { &body };
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let mut sent = 0;
-        let written = poll_fn(|cx| {
-            loop {
-                if sent == body.len() {
-                    down.finish();
-                    match down.poll_flush(cx) {
-                        Poll::Ready(flushed) => return Poll::Ready(flushed.is_ok()),
-                        Poll::Pending => break,
-                    }
-                }
-                match down.poll_send(&body[sent..], cx) {
-                    Poll::Ready(Ok(count)) => sent += count,
-                    Poll::Ready(Err(_)) => return Poll::Ready(false),
-                    Poll::Pending => break,
-                }
-            }
-            down.alarm().poll(deadline, cx).map(|()| false)
-        });
-        // A caller that is gone by now cannot be told; the record says what happened.
-        if written.await {
-            exchange.status = status;
-            exchange.answer_bytes = sent as u64;
-        } else {
-            down.give_up();
         }
     }
 }

@@ -29,8 +29,10 @@ pub mod x509;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use self::acts_as::ActingCaller;
+use self::caller::hmac::Once;
 use self::caller::jwt::Issuer;
-use self::caller::{Callers, Identified, is_key_of_ours};
+use self::caller::{Callers, Credential, Identified, is_key_of_ours};
 use self::capability::Allowed;
 use self::cors::{Preflights, Sharing};
 use self::host::Authority;
@@ -52,7 +54,7 @@ pub const TOKEN_HEADER: &str = "x-deki-token";
 #[derive(Debug, Default)]
 pub struct Policy {
     routes: Routes,
-    /// The callers of all routes.
+    /// The callers of all routes, but for those that sign.
     callers: Callers,
 }
 
@@ -90,6 +92,8 @@ pub struct Found {
     pub caller: Option<Arc<str>>,
     /// What exactly is wrong with the credential presented: one word of a closed list.
     pub credential_fault: Option<&'static str>,
+    /// What follows from the message being signed, if it is.
+    pub signed: Option<Box<Signed>>,
     /// As whom the caller acts.
     pub user: Option<User>,
     /// What the request came as, and what it does at the site.
@@ -107,6 +111,15 @@ pub struct Found {
     pub foreign: Option<Foreign>,
     /// The refusal that a `report_only` route let pass.
     pub would_refuse: Option<Refusal>,
+}
+
+/// What follows from a message being signed by its caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// That the message counts once, where nothing in it says when it was signed.
+    pub once: Option<Once>,
+    /// Query parameters that were for the gateway: they do not go up.
+    pub drop_query: Vec<Box<str>>,
 }
 
 /// A page's origin that a route does not allow.
@@ -131,6 +144,8 @@ pub struct Admission {
     pub target_from: usize,
     /// Whether its answer holds a credential.
     pub mints: bool,
+    /// What follows from its being signed, if it is.
+    pub signed: Option<Box<Signed>>,
 }
 
 /// What a request is sent with.
@@ -150,6 +165,12 @@ impl Policy {
             Access::Server { callers, .. } => callers.iter().collect(),
             Access::Browser => Vec::new(),
         });
+        // Who signs is known on its own routes only: elsewhere a stranger would have its message judged
+        // with every secret there is.
+        let signs = |acting: &&ActingCaller| {
+            matches!(acting.caller.credential, Some(Credential::Signature(_)))
+        };
+        let callers = callers.filter(|acting| !signs(acting));
         let once = callers.filter(|acting| names.insert(Arc::clone(&acting.caller.name)));
         Self {
             callers: Callers::new(once.cloned().collect()),
@@ -251,6 +272,7 @@ impl Policy {
             method,
             target_from: target.path_start() + route.mount.as_str().len(),
             mints,
+            signed: found.signed.take(),
         }))
     }
 }
@@ -354,6 +376,14 @@ fn identify(route: &Route, request: &Request<'_>, found: &mut Found) -> Result<A
     });
     let (acting, claims) = match identified? {
         Identified::Caller(acting, claims) => (acting, claims),
+        Identified::Signed(acting, once) => {
+            found.signed = Some(Box::new(acting.signed(once)));
+            (acting, None)
+        }
+        Identified::Needs(Need::Body { bytes_max }) => {
+            let bytes_max = bytes_max.min(route.body_bytes_max);
+            return Ok(Actor::Unsettled(Need::Body { bytes_max }));
+        }
         Identified::Needs(need) => return Ok(Actor::Unsettled(need)),
     };
     found.caller = Some(Arc::clone(&acting.caller.name));
@@ -396,8 +426,8 @@ fn check_capability(
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::acts_as::{ActingCaller, ActsAs};
-    use super::caller::{Caller, Credential, KeyDigest};
+    use super::acts_as::ActsAs;
+    use super::caller::{Caller, KeyDigest};
     use super::capability::{Allowance, Minting, Pattern, Rule};
     use super::origin::{OriginPattern, Origins};
     use super::peer::Peer;

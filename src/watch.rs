@@ -1,6 +1,7 @@
-//! What is learnt beside the traffic: names, keys of identity providers, breakers and their probes, and
-//! what each caller uses.
+//! What is learnt beside the traffic: names, keys of identity providers, breakers and their probes, what
+//! each caller uses, and which messages came before.
 
+pub mod bodies;
 pub mod breaker;
 pub mod budget;
 pub mod generation;
@@ -8,4 +9,5 @@ mod keys;
 pub mod names;
 mod probe;
 pub mod quiet;
+pub mod replays;
 pub mod tokens;

@@ -96,6 +96,14 @@ impl<'a> At<'a> {
         }
     }
 
+    /// The text that stands here, be it nothing but space.
+    pub fn any_text(&self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Text(text) if !text.is_empty() => Some(text),
+            _ => self.text(),
+        }
+    }
+
     /// The flag that stands here.
     pub fn flag(&self) -> Option<bool> {
         match &self.node.value {

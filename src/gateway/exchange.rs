@@ -19,6 +19,7 @@ use crate::upstream::Failure;
 use crate::watch::breaker::{Evidence, Witness};
 use crate::watch::budget::Permit;
 use crate::watch::generation::{Generation, Watched};
+use crate::watch::replays::Remembered;
 use crate::wire::head::AnswerHead;
 use crate::wire::{Announced, Downstream, Outgoing};
 
@@ -73,6 +74,8 @@ pub(super) enum Stage {
 pub(super) struct Admitted {
     pub(super) admission: Admission,
     pub(super) watched: Arc<Watched>,
+    /// The message, if it counts once.
+    pub(super) remembered: Option<Box<Remembered>>,
     /// Given back when the exchange ends.
     pub(super) _permits: [Option<Permit>; 3],
 }
@@ -196,6 +199,13 @@ impl<'g> Exchange<'g> {
 
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
+        // Whoever is told that something is broken here or at the site may send it again.
+        if let Stage::Admitted(admitted) = &mut self.stage
+            && let Some(remembered) = &mut admitted.remembered
+            && (200..500).contains(&self.status)
+        {
+            remembered.keep();
+        }
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let found = &self.found;
         let foreign = found.foreign.as_ref();

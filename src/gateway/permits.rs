@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::Gateway;
 use super::exchange::{Admitted, Exchange};
+use crate::policy::caller::hmac::SignatureFault;
 use crate::policy::request::{Body, Request};
 use crate::policy::{Admission, Refusal};
 use crate::watch::budget::OfPage;
+use crate::watch::replays::Remembered;
 
 impl Gateway {
     /// What a refusal becomes where a stranger has had too many: a flood of them costs its address its
@@ -38,6 +40,7 @@ impl Gateway {
         admission: Admission,
         body: Body,
     ) -> Result<Admitted, (Refusal, Option<Duration>)> {
+        let remembered = self.remember(exchange, &admission)?;
         let (generation, now) = (&exchange.generation, exchange.started());
         let budgets = &generation.budgets;
         let origin = exchange.found.sharing.origin.as_deref();
@@ -68,7 +71,34 @@ impl Gateway {
         Ok(Admitted {
             admission,
             watched,
+            remembered,
             _permits: permits,
         })
+    }
+
+    /// Remembers a message that counts once, and refuses one that came before.
+    fn remember(
+        &self,
+        exchange: &mut Exchange<'_>,
+        admission: &Admission,
+    ) -> Result<Option<Box<Remembered>>, (Refusal, Option<Duration>)> {
+        let message = admission
+            .signed
+            .as_ref()
+            .and_then(|signed| signed.once.as_ref());
+        let Some(message) = message else {
+            return Ok(None);
+        };
+        let (generation, now) = (&exchange.generation, exchange.started());
+        if let Some(remembered) = generation.replays.remember(message, now) {
+            return Ok(Some(Box::new(remembered)));
+        }
+        // Whoever sends again what it saw is a stranger.
+        let budgets = &generation.budgets;
+        let charged = budgets.charge_unidentified(exchange.client, now);
+        charged.map_err(|exhausted| (exhausted.refusal, Some(exhausted.retry_after)))?;
+        let fault = SignatureFault::Replayed;
+        exchange.found.credential_fault = Some(fault.name());
+        Err((fault.refusal(), None))
     }
 }

@@ -17,6 +17,7 @@ impl Gateway {
         exchange: &Exchange<'_>,
     ) -> Result<(), Refusal> {
         match need {
+            // A body is read where the caller's connection is at hand.
             Need::Body { .. } | Need::Password { .. } => Err(Refusal::Internal),
             Need::Token { issuers, token } => {
                 let tokens = &exchange.generation.tokens;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use icu_normalizer::ComposingNormalizerBorrowed;
 
-use super::caller::Caller;
+use super::caller::hmac::Once;
 use super::caller::jwt::{Claim, Claims};
+use super::caller::{Caller, Credential};
 use super::fault::MessageFault;
 use super::request::{Repeated, Request};
-use super::{Refusal, parameter};
+use super::{Refusal, Signed, parameter};
 use crate::signing::{User, UserEncoding};
 
 /// A caller on a route, and whom it acts as there, spelt as the route's site wants it.
@@ -90,6 +91,22 @@ impl ActsAs {
             Self::Fixed(user) => Some(user),
             Self::Taken(_) => None,
         }
+    }
+}
+
+impl ActingCaller {
+    /// What follows from a message being signed by this caller.
+    pub(super) fn signed(&self, once: Option<Once>) -> Signed {
+        let mut drop_query = match &self.caller.credential {
+            Some(Credential::Signature(scheme)) => scheme.rules().drop_query.clone(),
+            _ => Vec::new(),
+        };
+        if let ActsAs::Taken(taken) = &self.acts_as
+            && let Source::SignedQuery(name) = &taken.source
+        {
+            drop_query.push(name.clone());
+        }
+        Signed { once, drop_query }
     }
 }
 

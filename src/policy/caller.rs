@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod hmac;
 pub mod jwt;
 mod presented;
+mod signed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,15 +22,14 @@ use zeroize::Zeroizing;
 pub use self::api_key::{KeyDigest, is_key_of_ours};
 use self::basic::{Basic, Pair};
 use self::certificate::{Certificate, CertificateRule, Match};
-use self::hmac::{Scheme, SignatureFault};
+use self::hmac::{Once, Scheme, SignatureFault};
 use self::jwt::{Claims, Issuer, TokenFault, TokenRules, Verified};
 use self::presented::{Presented, may_be_token};
 use super::Refusal;
 use super::acts_as::ActingCaller;
-use super::fault::MessageFault;
 use super::peer::Networks;
 use super::proof::Need;
-use super::request::{Body, Request};
+use super::request::Request;
 
 /// The headers a credential may come in, beside `X-Deki-Token` and those of signatures.
 pub const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
@@ -99,6 +99,8 @@ pub struct Callers {
 pub enum Identified<'c> {
     /// It is this one, and its token says so.
     Caller(&'c ActingCaller, Option<Arc<Claims>>),
+    /// It is this one, and its signature says so; perhaps it counts once.
+    Signed(&'c ActingCaller, Option<Once>),
     /// That cannot be told before this is known.
     Needs(Need),
 }
@@ -219,6 +221,11 @@ impl Callers {
                 admit_from(acting, request)?;
                 Ok(Identified::Caller(acting, claims))
             }
+            Some(Identified::Signed(acting, once)) => {
+                self.check_certificate(acting, request)?;
+                admit_from(acting, request)?;
+                Ok(Identified::Signed(acting, once))
+            }
             None => {
                 let acting = self.by_certificate(request)?;
                 admit_from(acting, request)?;
@@ -320,55 +327,6 @@ impl Callers {
                 let claims = Some(Arc::clone(&verified.claims));
                 Ok(Identified::Caller(acting, claims))
             }
-            (None, Some(fault)) => Err(fault.into()),
-            (None, None) => Err(Refusal::CredentialUnknown.into()),
-        }
-    }
-
-    /// Whether a request holds a signature that a caller of the route is known by.
-    fn is_signed(&self, request: &Request<'_>) -> Result<bool, Refusal> {
-        let mut is_signed = false;
-        for (_, scheme) in self.schemes() {
-            let header = &*scheme.signature_header;
-            if request.all(header).any(|value| !value.is_empty()) {
-                if request.nominates(header) {
-                    return Err(Refusal::BadMessage(MessageFault::Connection));
-                }
-                is_signed = true;
-            }
-        }
-        Ok(is_signed)
-    }
-
-    fn schemes(&self) -> impl Iterator<Item = (&ActingCaller, &Scheme)> {
-        let signing = self.signing.iter().map(|index| &self.all[*index]);
-        signing.filter_map(|acting| match &acting.caller.credential {
-            Some(Credential::Signature(scheme)) => Some((acting, scheme)),
-            _ => None,
-        })
-    }
-
-    fn by_signature(&self, request: &Request<'_>) -> Result<Identified<'_>, Stranger> {
-        let body = match (&request.proof.body, request.body) {
-            (Some(body), _) => &**body,
-            (None, Body::None) => b"",
-            (None, _) => {
-                let most = self.schemes().map(|(_, scheme)| scheme.body_bytes_max);
-                let bytes_max = most.max().unwrap_or_default();
-                return Ok(Identified::Needs(Need::Body { bytes_max }));
-            }
-        };
-        let mut found = None;
-        let mut fault = None;
-        for (acting, scheme) in self.schemes() {
-            match scheme.verify(request, body) {
-                Ok(()) if found.is_some() => return Err(Refusal::AmbiguousCredential.into()),
-                Ok(()) => found = Some(acting),
-                Err(other) => fault = fault.max(Some(other)),
-            }
-        }
-        match (found, fault) {
-            (Some(acting), _) => Ok(Identified::Caller(acting, None)),
             (None, Some(fault)) => Err(fault.into()),
             (None, None) => Err(Refusal::CredentialUnknown.into()),
         }
@@ -498,7 +456,9 @@ mod tests {
     /// The name of the caller, where none is in need of more.
     fn outcome<'c>(callers: &'c Callers, request: &Request<'_>) -> Result<&'c str, Refusal> {
         match callers.identify(request) {
-            Ok(Identified::Caller(acting, _)) => Ok(&acting.caller.name),
+            Ok(Identified::Caller(acting, _) | Identified::Signed(acting, _)) => {
+                Ok(&acting.caller.name)
+            }
             Ok(Identified::Needs(need)) => panic!("{need:?}"),
             Err(stranger) => Err(stranger.refusal),
         }

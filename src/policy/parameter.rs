@@ -108,6 +108,35 @@ pub fn only(target: &[u8], name: &str) -> Option<Vec<u8>> {
     Some(decoded(value, |byte| if byte == b'+' { b' ' } else { byte }).0)
 }
 
+/// A target without the parameters of these names, however their names are spelt; the rest of it byte
+/// for byte.
+pub fn without<'t>(target: &'t [u8], names: &[Box<str>]) -> Cow<'t, [u8]> {
+    let whole = Cow::Borrowed(target);
+    let (Some(at), false) = (memchr::memchr(b'?', target), names.is_empty()) else {
+        return whole;
+    };
+    let (path, query) = (&target[..at], &target[at + 1..]);
+    let is_dropped = |pair: &[u8]| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let name = String::from_utf8_lossy(name);
+        let name = decode(&name);
+        names
+            .iter()
+            .any(|one| name.trim().eq_ignore_ascii_case(one))
+    };
+    let pairs = || query.split(|byte| *byte == b'&');
+    if !pairs().any(is_dropped) {
+        return whole;
+    }
+    let kept: Vec<&[u8]> = pairs().filter(|pair| !is_dropped(pair)).collect();
+    let mut shorter = path.to_vec();
+    if !kept.is_empty() {
+        shorter.push(b'?');
+        shorter.extend_from_slice(&kept.join(&b'&'));
+    }
+    Cow::Owned(shorter)
+}
+
 /// Names that say who asks, by any of the ways the API family accepts.
 static IDENTITIES: Names<8> = Names::new([
     "apikey",
@@ -183,6 +212,42 @@ mod tests {
         check("authenticate=true&AUTHENTICATE=False", Ok(None));
         check("dream.in.verb=PUT", Ok(Some("PUT")));
         check("Dream%2EIn%2EVerb=delete", Ok(Some("DELETE")));
+    }
+
+    #[test]
+    fn what_is_taken_out_of_a_target() {
+        let check = |target: &str, expected: &str| {
+            let names = ["userId", "appId"].map(Box::from);
+            let left = without(target.as_bytes(), &names);
+            assert_eq!(String::from_utf8_lossy(&left), expected, "{target}");
+            let is_same = matches!(left, Cow::Borrowed(_));
+            assert_eq!(is_same, target == expected, "{target}");
+            assert_eq!(&*without(target.as_bytes(), &[]), target.as_bytes());
+        };
+        for same in [
+            "/a",
+            "/a?",
+            "/a?b=%zz&&c",
+            "/userId=1?x=userId",
+            "/a?userId2=1&myuserId=1&x%3DuserId=1",
+            "/a?x=1;userId=2",
+        ] {
+            check(same, same);
+        }
+        check("/a?userId=1", "/a");
+        check("/a?userId", "/a");
+        check("/a?b=%41&userId=1&c=+", "/a?b=%41&c=+");
+        check("/a?USERID=1&b&appid=&userId=2", "/a?b");
+        check("/a?&userId=1&", "/a?&");
+        for spelt in [
+            "%75serId",
+            "userI%64",
+            "%u0075serId",
+            "+userId+",
+            "%20userId",
+        ] {
+            check(&format!("/a?{spelt}=1&b=2"), "/a?b=2");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::caller::basic::PasswordHash;
@@ -15,7 +16,7 @@ use super::caller::jwt::{Issuer, TokenFault, Verified};
 #[derive(Debug, Default)]
 pub struct Proof {
     /// Its whole body, where a signature covers it.
-    pub body: Option<Vec<u8>>,
+    pub body: Option<Bytes>,
     /// Whether the password it presents is the caller's.
     pub password_is_right: Option<bool>,
     /// What came of verifying the token it presents.

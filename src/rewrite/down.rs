@@ -263,6 +263,7 @@ mod tests {
             method: EffectiveMethod::of(b"GET", None, None).unwrap(),
             target_from: 0,
             mints: false,
+            signed: None,
         }
     }
 

@@ -65,6 +65,11 @@ pub(super) static DOWNWARD_OF_304: Names<7> = Names::new([
     "content-location",
 ]);
 
+/// Whether a header, in lower case, goes up on any kind of route whatever the file says.
+pub fn goes_up(name: &str) -> bool {
+    UPWARD.has(name.as_bytes()) || UPWARD_OF_PAGES.has(name.as_bytes())
+}
+
 /// Whether a header, in lower case, may be added to no list of a file: it says who asks, for which
 /// site or from where, or it belongs to one connection, to the message's framing, or to us.
 ///

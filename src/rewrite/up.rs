@@ -1,8 +1,10 @@
 //! What goes to the site: the headers that are listed, then what we set, and the token at the end.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::{Edits, Keep, Nominated, REQUEST_ID_HEADER, Value, names};
+use crate::policy::parameter;
 use crate::policy::request::{Body, Field, Request, is_plain};
 use crate::policy::route::Route;
 use crate::policy::{Admission, Identity};
@@ -13,8 +15,8 @@ use crate::signing::{Epoch, SignedToken};
 pub struct Upward<'a> {
     /// The effective method.
     pub method: &'static str,
-    /// The target: the bytes that came, after the mount.
-    pub target: &'a [u8],
+    /// The target: the bytes that came, after the mount and without the parameters that were for us.
+    pub target: Cow<'a, [u8]>,
     /// What is done to the fields. What frames the body comes last in `set`, if anything does.
     pub edits: Edits<'a>,
 }
@@ -38,12 +40,12 @@ pub fn up<'a>(request: &Request<'a>, admission: &'a Admission, request_id: &'a s
     set.push((REQUEST_ID_HEADER, Value::Bytes(request_id.as_bytes())));
     let method = admission.method.on_the_wire();
     set.extend(framing(method, request.body));
+    let target = request.target.get(admission.target_from..);
+    let signed = admission.signed.as_ref();
+    let dropped = signed.map_or(&[][..], |signed| &signed.drop_query);
     Upward {
         method,
-        target: request
-            .target
-            .get(admission.target_from..)
-            .unwrap_or_default(),
+        target: parameter::without(target.unwrap_or_default(), dropped),
         edits: Edits { keep, set },
     }
 }
@@ -102,9 +104,18 @@ mod tests {
 
     use super::super::tests::lines;
     use super::*;
-    use crate::policy::Verdict;
+    use crate::policy::acts_as::{ActingCaller, ActsAs, Choice, Glob, Source, Taken};
+    use crate::policy::caller::hmac::Scheme;
+    use crate::policy::caller::hmac::presets::preset;
+    use crate::policy::caller::hmac::rules::Rules;
+    use crate::policy::caller::{Caller, Callers, Credential};
+    use crate::policy::capability::{Allowance, Pattern, Rule};
+    use crate::policy::origin::Origins;
     use crate::policy::request::tests::{fields, request};
-    use crate::policy::tests::{API_KEY, BROWSER_KEY, TOKEN_KEY, decide, widget};
+    use crate::policy::route::Access;
+    use crate::policy::tests::{API_KEY, BROWSER_KEY, TOKEN_KEY, decide, route, widget};
+    use crate::policy::{Policy, Refusal, Verdict};
+    use crate::signing::{Secret, User, UserEncoding};
 
     const CONTENTS: &str = "/crm/@api/deki/pages/1/contents?x=1";
     const OURS: [&str; 3] = [
@@ -135,7 +146,7 @@ mod tests {
         let request = request("GET", &target, &fields);
         let admission = admitted(&request);
         let upward = up(&request, &admission, "00ff");
-        assert_eq!(upward.target, b"/@api/deki/pages/1/contents?x=1");
+        assert_eq!(&*upward.target, b"/@api/deki/pages/1/contents?x=1");
         let mut whole: Vec<&str> = expected.to_vec();
         if of_page {
             whole.insert(0, "Origin: https://crm.example.com");
@@ -253,6 +264,96 @@ mod tests {
         route.request_headers = vec!["x-widget-version".into()];
         assert!(goes_up(&request.fields[0], &route));
         assert!(!goes_up(&request.fields[1], &route));
+    }
+
+    /// What goes up of a call that `HubSpot` signed, and as whom.
+    fn signed_by_hubspot(acts_as: ActsAs, target: &str) -> Result<(String, String), Refusal> {
+        let rules = Rules {
+            public_url: "https://gw.example.com".into(),
+            ..preset("hubspot").unwrap()
+        };
+        let secret = Secret::new("yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy".to_owned());
+        let scheme = Scheme::new(rules, &[secret]).unwrap();
+        let caller = Caller {
+            name: "hubspot".into(),
+            credential: Some(Credential::Signature(scheme)),
+            certificate: None,
+            allowed_addresses: None,
+        };
+        let acting = ActingCaller {
+            caller: Arc::new(caller),
+            acts_as,
+        };
+        let rule = Rule {
+            method: Some(http::Method::GET),
+            pattern: Pattern::parse("site/query").unwrap(),
+        };
+        let mut route = route("acme", "/acme");
+        route.access = Access::Server {
+            callers: Box::new(Callers::new(vec![acting])),
+            origins: Origins::default(),
+        };
+        route.allow = Allowance::new(&[], [rule].into(), Arc::default(), false);
+        let fields = fields(&[
+            ("host", "gw.example.com"),
+            (
+                "x-hubspot-signature-v3",
+                "XJJFPMYDUzg6RAw/kugkMJFLtQC6gBWdCutzgL2jx9g=",
+            ),
+            ("x-hubspot-request-timestamp", "1790000000000"),
+        ]);
+        let mut request = request("GET", target, &fields);
+        request.at = Epoch::from_unix(1_790_000_000);
+        let decision = Policy::new(vec![Arc::new(route)]).decide(&request);
+        let admission = match decision.verdict {
+            Verdict::Forward(admission) => admission,
+            Verdict::Refuse(refusal) => return Err(refusal),
+            other => panic!("{other:?}"),
+        };
+        let target = up(&request, &admission, "00ff").target;
+        let user = decision.found.user.unwrap().as_sent().to_owned();
+        Ok((user, String::from_utf8(target.into_owned()).unwrap()))
+    }
+
+    #[test]
+    fn parameters_that_were_for_the_gateway_go() {
+        let target = "/acme/@api/deki/site/query?q=hs%3Aapp%2Fv3&userId=1&portalId=62515&userEmail=a%40example.com&appId=54321";
+        let up = |user: &str| {
+            let target = "/@api/deki/site/query?q=hs%3Aapp%2Fv3";
+            Ok((user.to_owned(), target.to_owned()))
+        };
+        let fixed = ActsAs::Fixed(User::parse("=bot", UserEncoding::Plain).unwrap());
+        assert_eq!(signed_by_hubspot(fixed, target), up("=bot"));
+        let taken = |parameter: &str, allowed: &str| {
+            ActsAs::Taken(Arc::new(Taken {
+                source: Source::SignedQuery(parameter.into()),
+                choice: Choice::Names {
+                    allow: vec![Glob::new(allowed)],
+                    deny: Vec::new(),
+                },
+                encoding: UserEncoding::Percent,
+            }))
+        };
+        let of_example = || taken("userEmail", "*@example.com");
+        assert_eq!(
+            signed_by_hubspot(of_example(), target),
+            up("=a@example.com")
+        );
+        let refused = Err(Refusal::UserNotAllowed);
+        assert_eq!(
+            signed_by_hubspot(taken("userEmail", "*@other.example"), target),
+            refused
+        );
+        let (user, target_up) = signed_by_hubspot(taken("q", "*"), target).unwrap();
+        assert_eq!(
+            (&*user, &*target_up),
+            ("=hs%3Aapp%2Fv3", "/@api/deki/site/query")
+        );
+        for (there, instead) in [("a%40", "b%40"), ("&appId", "&userEmail=b&appId")] {
+            let other = target.replace(there, instead);
+            let unknown = Err(Refusal::CredentialUnknown);
+            assert_eq!(signed_by_hubspot(of_example(), &other), unknown, "{other}");
+        }
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl Secret {
         self.expose().as_bytes().ct_eq(presented).into()
     }
 
+    /// How long the text is, in bytes.
+    pub fn byte_count(&self) -> usize {
+        self.expose().len()
+    }
+
     /// Whether there is no text at all, as from an environment variable set to nothing.
     pub fn is_empty(&self) -> bool {
         self.expose().is_empty()

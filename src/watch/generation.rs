@@ -11,6 +11,7 @@ use super::breaker::Breaker;
 use super::budget::Budgets;
 use super::names::Addresses;
 use super::quiet::Quiet;
+use super::replays::Replays;
 use super::tokens::Tokens;
 use crate::policy::limit::{RequestLimits, SharedLimits};
 use crate::policy::route::{Access, Route};
@@ -26,6 +27,8 @@ pub struct Generation {
     pub budgets: Budgets,
     /// The tokens that callers present, and the keys of their issuers.
     pub tokens: Tokens,
+    /// Messages that count once.
+    pub replays: Arc<Replays>,
     sites: HashMap<Arc<str>, Arc<Watched>, RandomState>,
 }
 
@@ -71,6 +74,7 @@ impl Generation {
             tokens: Tokens::new(policy.issuers()),
             policy,
             budgets,
+            replays: Arc::default(),
             sites,
         }
     }

@@ -237,7 +237,7 @@ fn decision() {
 fn check_upward(request: &Request<'_>, admission: &Admission) {
     let route = &admission.route;
     let upward = rewrite::up(request, admission, "00ff");
-    let target = String::from_utf8_lossy(upward.target).to_ascii_lowercase();
+    let target = String::from_utf8_lossy(&upward.target).to_ascii_lowercase();
     let target = target.replace("%40", "@");
     assert!(
         target.starts_with("/@api/deki/") || route.name.contains("all"),

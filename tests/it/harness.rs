@@ -36,6 +36,12 @@ pub const API_KEY: &str = "cs_canary_api_key_of_the_crm";
 /// A second caller's.
 pub const OTHER_KEY: &str = "cs_canary_api_key_of_the_portal";
 
+/// What callers sign their messages with.
+pub const HOOK_SECRET: &str = "canary-secret-of-the-webhooks-0";
+pub const NEW_HOOK_SECRET: &str = "canary-secret-of-the-webhooks-1";
+/// The same, as Standard Webhooks write it.
+pub const STANDARD_SECRET: &str = "whsec_Y2FuYXJ5LXNlY3JldC1vZi10aGUtd2ViaG9va3M=";
+
 /// No test waits longer for anything; on a busy machine everything takes its time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -88,6 +94,9 @@ pub fn compile(text: &str, site: SocketAddr) -> Result<Loaded, Unusable> {
         "TOKEN_KEY" => Some(TOKEN_KEY.to_owned()),
         "TOKEN_SECRET" => Some(TOKEN_SECRET.to_owned()),
         "BROWSER_KEY" => Some(BROWSER_KEY.to_owned()),
+        "HOOK_SECRET" => Some(HOOK_SECRET.to_owned()),
+        "NEW_HOOK_SECRET" => Some(NEW_HOOK_SECRET.to_owned()),
+        "STANDARD_SECRET" => Some(STANDARD_SECRET.to_owned()),
         "EMULATED_KEY" => Some(countersign_emulator::TOKEN_KEY.to_owned()),
         "EMULATED_SECRET" => Some(countersign_emulator::TOKEN_SECRET.to_owned()),
         _ => None,

@@ -33,18 +33,40 @@ const JWT: &str = "jwt: { issuer: x, audience: y, keys: \"https://login.example.
 const BASE_OF_TLS: &str =
     "tls: { certificates: [{ chain: file:gateway.pem, key: file:gateway.key }] }";
 
-/// The base file in which a section has a place.
-fn base(section: &str) -> String {
+/// The caller of the base file.
+const CALLER: &str = "    api_key: { sha256: \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\" }\n";
+
+/// The same, but one that signs.
+const SIGNING: &str = "    hmac: { header: X-Signature, secret: env:HOOK, signed: [{ text: \"v0:\" }, url, id, timestamp, body], public_url: \"https://gw.example.com\", timestamp_header: X-Time, id_header: X-Id }\n";
+
+/// The base file for a key: with a caller that has a place for it.
+fn base_of(section: &str, key: &str) -> String {
     match section {
-        "callers.NAME.jwt" => {
-            let of_key = BASE.lines().find(|line| line.contains("api_key")).unwrap();
-            BASE.replace(of_key.trim_start(), JWT)
-        }
+        "callers.NAME.jwt" => return BASE.replace(CALLER.trim(), JWT),
         _ if section.starts_with("listeners[].tls") => {
-            BASE.replace("[192.0.2.1] }", &format!("[192.0.2.1], {BASE_OF_TLS} }}"))
+            return BASE.replace("[192.0.2.1] }", &format!("[192.0.2.1], {BASE_OF_TLS} }}"));
         }
-        _ => BASE.to_owned(),
+        _ if section.starts_with("callers.NAME.hmac") => {}
+        _ => return BASE.to_owned(),
     }
+    let (before, after) = match key {
+        "timestamp_prefix" => (
+            "timestamp_header: X-Time",
+            "timestamp_prefix: t=, separator: comma",
+        ),
+        "secret_prefix" => (
+            "env:HOOK",
+            "env:STANDARD, secret_encoding: base64, secret_prefix: w",
+        ),
+        "remember" => (
+            "timestamp, body], public_url: \"https://gw.example.com\", timestamp_header: X-Time",
+            "body], public_url: \"https://gw.example.com\"",
+        ),
+        _ => ("", ""),
+    };
+    let signing = SIGNING.replacen(before, after, 1);
+    assert!(BASE.contains(CALLER) && (signing != SIGNING || before.is_empty()));
+    BASE.replace(CALLER, &signing)
 }
 
 /// A key that nothing is called.
@@ -72,6 +94,9 @@ fn load(text: &str) -> Result<config::Loaded, config::Unusable> {
     });
     let environment = |name: &str| match name {
         "KEY" | "SECRET" | "BROWSER" => Some("canary".to_owned()),
+        "HOOK" => Some("Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5".to_owned()),
+        "NEW_HOOK" => Some("Y2FuYXJ5Y2FuYXJ5Y2FuYXJ6".to_owned()),
+        "STANDARD" => Some("whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5".to_owned()),
         "DIGEST" => Some("0123456789abcdef".repeat(4)),
         _ => None,
     };
@@ -208,7 +233,7 @@ fn every_key_stands_on_the_page_and_no_other() {
 
 /// The base file with a value at a key of a section.
 fn with(section: &str, key: &str, value: &str) -> String {
-    let mut file: Value = serde_yaml::from_str(&base(section)).unwrap();
+    let mut file: Value = serde_yaml::from_str(&base_of(section, key)).unwrap();
     let mut at = &mut file;
     for step in section.split('.').filter(|step| !step.is_empty()) {
         let (name, is_list) = match step.strip_suffix("[]") {
@@ -246,9 +271,9 @@ fn every_default_and_every_example_on_the_page_is_the_codes() {
     let sections = rows();
     let mut defaults = 0;
     for (section, rows) in &sections {
-        let base = meaning(&load(&base(section)).unwrap());
         for (key, row) in rows {
             let place = format!("{section}.{key}");
+            let base = || meaning(&load(&base_of(section, key)).unwrap());
             let code = |cell: &str| cell.strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
             let Some(example) = code(&row.example) else {
                 assert_eq!(
@@ -291,13 +316,13 @@ fn every_default_and_every_example_on_the_page_is_the_codes() {
                 continue;
             }
             assert!(
-                meaning(&loaded) != base,
+                meaning(&loaded) != base(),
                 "{place}: the example changes nothing"
             );
             let same = load(&with(section, key, &default))
                 .unwrap_or_else(|unusable| panic!("{place}: {unusable}"));
             assert!(
-                meaning(&same) == base,
+                meaning(&same) == base(),
                 "{place}: {default} is not the default"
             );
         }
@@ -308,9 +333,8 @@ fn every_default_and_every_example_on_the_page_is_the_codes() {
 #[test]
 fn what_is_required_is_required() {
     for (section, rows) in rows() {
-        let base: Value = serde_yaml::from_str(&base(&section)).unwrap();
         for (key, row) in rows {
-            let mut file = base.clone();
+            let mut file: Value = serde_yaml::from_str(&base_of(&section, &key)).unwrap();
             let at = section.split('.').filter(|step| !step.is_empty()).try_fold(
                 &mut file,
                 |at, step| {

@@ -41,4 +41,5 @@ mod stopping;
 mod terminal;
 mod tidy;
 mod tls;
+mod webhooks;
 mod weight;

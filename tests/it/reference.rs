@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use countersign::policy::Refusal;
+use countersign::policy::caller::hmac::SignatureFault;
 use countersign::policy::caller::jwt::TokenFault;
 use countersign::policy::fault::{MessageFault, TargetFault};
 
@@ -43,6 +44,14 @@ fn every_refusal_stands_in_its_page() {
     let (causes, of_credentials) = causes
         .split_once("## Causes of `credential_unknown`")
         .unwrap();
+    let (of_credentials, signatures) = of_credentials
+        .split_once("## Causes of a refused signature")
+        .unwrap();
+    let signatures = signatures.split("\n## ").next().unwrap();
+    let written: Vec<_> = rows(signatures).iter().map(|row| row[0]).collect();
+    let known = SignatureFault::ALL.map(SignatureFault::name);
+    assert_eq!(written, known, "causes of signatures, in their order");
+
     let written: Vec<_> = rows(causes).iter().map(|row| (row[0], row[1])).collect();
     let targets = TargetFault::ALL.map(|fault| (fault.name(), fault.sentence()));
     let messages = MessageFault::ALL.map(|fault| (fault.name(), fault.sentence()));

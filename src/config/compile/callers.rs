@@ -1,5 +1,6 @@
 //! Callers: what they present, whom they act as, what they may use.
 
+mod hmac;
 mod jwt;
 
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ pub(super) struct NamedCaller {
     pub(super) name: Arc<str>,
     pub(super) spot: Spot,
     pub(super) keys_spot: Spot,
+    /// Whether it signs with a secret that everybody knows.
+    pub(super) has_published_secret: bool,
     pub(super) caller: Option<Arc<Caller>>,
     /// As the file writes it; the route's site decides how it is spelt.
     pub(super) acts_as: Option<String>,
@@ -49,6 +52,7 @@ fn caller(
         name: name.into(),
         spot: at.spot(),
         keys_spot: at.spot(),
+        has_published_secret: false,
         caller: None,
         acts_as: None,
         limits: RequestLimits::CALLER,
@@ -56,20 +60,58 @@ fn caller(
     if !is_name(name) {
         at.problem(NAME_CURE);
     }
-    let later = ["basic", "client_certificate", "hmac", "allowed_addresses"];
-    let known = [&["api_key", "jwt", "acts_as", "limits"][..], &later].concat();
+    let later = ["basic", "client_certificate", "allowed_addresses"];
+    let known = [&["api_key", "jwt", "hmac", "acts_as", "limits"][..], &later].concat();
     let Some(fields) = at.fields(&known) else {
         return named;
     };
     for key in later {
         not_yet(&fields, key);
     }
-    let has_other = fields.has("jwt") || later[..3].iter().any(|key| fields.has(key));
+    let credential = credential(&fields, &mut named, references, issuers);
+    named.acts_as = fields.required(
+        "acts_as",
+        "name the MindTouch user, such as \"=crm-bot\" or \"123\"",
+        |at| acts_as(at, references),
+    );
+    if let Some(limits) = fields.optional("limits", |at| request_limits(at, RequestLimits::CALLER))
+    {
+        named.limits = limits;
+    }
+    named.caller = credential.map(|credential| {
+        Arc::new(Caller {
+            name: name.into(),
+            credential: Some(credential),
+            certificate: None,
+            allowed_addresses: None,
+        })
+    });
+    named
+}
+
+/// What a caller presents in its messages.
+fn credential(
+    fields: &Fields<'_>,
+    named: &mut NamedCaller,
+    references: &References<'_>,
+    issuers: &mut Issuers,
+) -> Option<Credential> {
+    let scheme = fields.optional("hmac", |at| {
+        named.keys_spot = at.spot();
+        let compiled = hmac::compile(at, references)?;
+        named.has_published_secret = compiled.is_published;
+        Some(Credential::Signature(compiled.scheme))
+    });
+    if fields.has("api_key") && fields.has("hmac") {
+        fields.problem_at("hmac", hmac::NOT_ALONE);
+    }
     let keys = fields.optional("api_key", |at| {
         named.keys_spot = at.spot();
         api_key(at, references)
     });
-    if !fields.has("api_key") && !has_other {
+    let others = ["jwt", "hmac", "basic", "client_certificate"];
+    if !fields.has("api_key") && !others.iter().any(|key| fields.has(key)) {
+        let name = &*named.name;
         fields.problem(format!(
             "api_key is missing; run countersign key new {} and paste what it prints",
             if is_name(name) { name } else { "NAME" }
@@ -82,26 +124,8 @@ fn caller(
             "a caller presents one credential; remove this, or api_key",
         );
     }
-    named.acts_as = fields.required(
-        "acts_as",
-        "name the MindTouch user, such as \"=crm-bot\" or \"123\"",
-        |at| acts_as(at, references),
-    );
-    if let Some(limits) = fields.optional("limits", |at| request_limits(at, RequestLimits::CALLER))
-    {
-        named.limits = limits;
-    }
-    let credential = keys.map(Credential::ApiKeys);
-    let credential = credential.or(token.map(Credential::Jwt));
-    named.caller = credential.map(|credential| {
-        Arc::new(Caller {
-            name: name.into(),
-            credential: Some(credential),
-            certificate: None,
-            allowed_addresses: None,
-        })
-    });
-    named
+    let credential = keys.map(Credential::ApiKeys).or(scheme);
+    credential.or(token.map(Credential::Jwt))
 }
 
 fn api_key(at: At<'_>, references: &References<'_>) -> Option<Vec<KeyDigest>> {

@@ -1,5 +1,7 @@
 //! Routes: who may do what, where.
 
+mod signing;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -101,6 +103,7 @@ fn route(
     );
     let named_site = fields.required("site", "name one of sites", |at| site(at, parts.sites));
     let allow = allowance(fields, parts.catalogue);
+    let request_headers = fields.each("request_headers", request_header);
     let access = fields.required(
         "token",
         "write server (signed, for callers) or browser (for web pages)",
@@ -113,7 +116,6 @@ fn route(
             }
         },
     );
-    let request_headers = fields.each("request_headers", request_header);
     let answer_headers = fields.each("answer_headers", answer_header);
     let report_only = risky_flag(
         fields,
@@ -127,6 +129,9 @@ fn route(
     );
     let body_max = fields.optional("body_max", |at| bytes(at, 1 << 40));
     let (access, allow) = (access?, allow?);
+    if let Access::Server { callers, .. } = &access {
+        signing::check(fields, callers, &request_headers);
+    }
     let body_bytes_max = body_max.unwrap_or(match access {
         Access::Server { .. } => BODY_BYTES_MAX,
         Access::Browser => PAGE_BODY_BYTES_MAX,
@@ -283,7 +288,7 @@ fn answer_header(at: At<'_>) -> Option<Box<str>> {
     Some(name)
 }
 
-fn header_name(at: At<'_>) -> Option<Box<str>> {
+pub(super) fn header_name(at: At<'_>) -> Option<Box<str>> {
     let name = at.text()?.to_ascii_lowercase();
     let is_name = !name.is_empty()
         && name
@@ -335,6 +340,9 @@ pub(super) fn check_use(
     for named in callers.iter().filter(|named| named.caller.is_some()) {
         if !called.contains(&*named.name) {
             file.warning_on(&named.spot, "no route lists this caller");
+        }
+        if earnest && named.has_published_secret {
+            file.problem_on(&named.keys_spot, signing::PUBLISHED);
         }
         let digests = named.caller.iter().flat_map(|caller| caller.api_keys());
         if earnest && digests.copied().any(|digest| Some(digest) == example) {
