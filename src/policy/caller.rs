@@ -11,8 +11,11 @@ pub mod certificate;
 pub mod hmac;
 pub mod jwt;
 mod presented;
+#[cfg(test)]
+mod tests_of_kinds;
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -84,6 +87,8 @@ pub struct Callers {
     /// Where in `all` the caller with this key stands.
     by_key: HashMap<KeyDigest, usize, RandomState>,
     by_user_name: HashMap<Box<[u8]>, usize, RandomState>,
+    /// Those that present a password.
+    with_passwords: Vec<usize>,
     /// Callers whose certificate is all they present, or is demanded beside.
     by_certificate: HashMap<CertificateRule, usize, RandomState>,
     /// Whose tokens any of them presents.
@@ -151,6 +156,7 @@ impl Callers {
                 Some(Credential::Basic(basic)) => {
                     let name = basic.user_name.as_bytes();
                     callers.by_user_name.insert(name.into(), index);
+                    callers.with_passwords.push(index);
                 }
                 Some(Credential::Jwt(rules)) if !issuers.contains(&rules.issuer) => {
                     issuers.push(Arc::clone(&rules.issuer));
@@ -174,6 +180,11 @@ impl Callers {
         }
     }
 
+    /// Whether any of them presents a password.
+    pub fn take_passwords(&self) -> bool {
+        !self.with_passwords.is_empty()
+    }
+
     /// Every caller.
     pub fn iter(&self) -> impl Iterator<Item = &ActingCaller> {
         self.all.iter()
@@ -193,7 +204,7 @@ impl Callers {
                     return Err(Refusal::AmbiguousCredential.into());
                 }
                 // A credential of a kind that no caller here has, beside a certificate that is one.
-                if !self.uses(presented) && self.by_certificate_alone(request).is_some() {
+                if !self.uses(presented) && self.is_certificate_enough(request) {
                     None
                 } else {
                     Some(self.by_message(presented, request)?)
@@ -249,6 +260,8 @@ impl Callers {
         }
     }
 
+    /// The caller with a user name, if the password is its own. A name that nobody has is somebody's
+    /// for as long as it takes to compare the password: so time tells nothing of names.
     fn by_password(
         &self,
         encoded: &[u8],
@@ -256,17 +269,26 @@ impl Callers {
     ) -> Result<Identified<'_>, Stranger> {
         let unknown = Refusal::CredentialUnknown;
         let pair = Pair::read(encoded).ok_or(unknown)?;
-        let acting = self.by_user_name.get(pair.user_name());
-        let acting = &self.all[*acting.ok_or(unknown)?];
+        let name = pair.user_name();
+        let found = self.by_user_name.get(name);
+        let stand_in = || {
+            let hash = self.by_user_name.hasher().hash_one(name);
+            let all = self.with_passwords.len() as u64;
+            let index = usize::try_from(hash.checked_rem(all)?).ok()?;
+            self.with_passwords.get(index)
+        };
+        let acting = &self.all[*found.or_else(stand_in).ok_or(unknown)?];
         let Some(Credential::Basic(basic)) = &acting.caller.credential else {
             return Err(Refusal::Internal.into());
         };
         match request.proof.password_is_right {
-            Some(true) => Ok(Identified::Caller(acting, None)),
-            Some(false) => Err(unknown.into()),
+            Some(true) if found.is_some() => Ok(Identified::Caller(acting, None)),
+            Some(_) => Err(unknown.into()),
             None => Ok(Identified::Needs(Need::Password {
-                hashes: basic.passwords.as_slice().into(),
+                user_name: name.into(),
+                hashes: Arc::clone(&basic.passwords),
                 password: Zeroizing::new(pair.password().to_vec()),
+                is_known: found.is_some(),
             })),
         }
     }
@@ -369,46 +391,55 @@ impl Callers {
         let Some(certificate) = certificate(request) else {
             return Err(Refusal::CredentialMissing.into());
         };
-        match self.of_certificate(certificate)? {
-            Some((acting, _)) if acting.caller.credential.is_some() => {
-                Err(Refusal::CredentialMissing.into())
-            }
-            Some((acting, Match::Yes)) => Ok(acting),
-            Some((_, Match::OutOfDate)) => Err(Stranger {
-                refusal: Refusal::CredentialExpired,
-                cause: Some("certificate_out_of_date"),
-            }),
-            Some((_, Match::No)) => Err(Stranger {
-                refusal: Refusal::CredentialUnknown,
-                cause: Some("certificate_not_vouched_for"),
-            }),
-            // Nobody's: on a route where no certificate counts it is as good as none.
-            None if self.by_certificate.is_empty() => Err(Refusal::CredentialMissing.into()),
-            None => Err(Stranger {
-                refusal: Refusal::CredentialUnknown,
-                cause: Some("certificate_unknown"),
-            }),
-        }
+        let fault = match self.of_certificate(certificate, Presents::Certificate)? {
+            Some((acting, Match::Yes)) => return Ok(acting),
+            Some((_, Match::OutOfDate)) => (Refusal::CredentialExpired, "certificate_out_of_date"),
+            Some((_, Match::No)) => (Refusal::CredentialUnknown, "certificate_not_vouched_for"),
+            None => match self.of_certificate(certificate, Presents::Both) {
+                // What goes with it is missing.
+                Err(_) | Ok(Some(_)) => return Err(Refusal::CredentialMissing.into()),
+                // Nobody's: on a route where no certificate counts it is as good as none.
+                Ok(None) if self.by_certificate.is_empty() => {
+                    return Err(Refusal::CredentialMissing.into());
+                }
+                Ok(None) => (Refusal::CredentialUnknown, "certificate_unknown"),
+            },
+        };
+        Err(Stranger {
+            refusal: fault.0,
+            cause: Some(fault.1),
+        })
     }
 
-    /// The caller that a request's certificate would identify, were it all that is presented.
-    fn by_certificate_alone(&self, request: &Request<'_>) -> Option<&ActingCaller> {
-        match self.of_certificate(certificate(request)?) {
-            Ok(Some((acting, Match::Yes))) if acting.caller.credential.is_none() => Some(acting),
-            _ => None,
-        }
+    /// Whether a request's certificate would identify somebody, were it all that is presented.
+    fn is_certificate_enough(&self, request: &Request<'_>) -> bool {
+        let certificate = certificate(request);
+        let of = |certificate| self.of_certificate(certificate, Presents::Certificate);
+        matches!(
+            certificate.map(of),
+            Some(Err(_) | Ok(Some((_, Match::Yes))))
+        )
     }
 
-    /// The caller whose rule a certificate names, and how it stands to that.
+    /// The caller whose rule a certificate names, of those who present so much, and how it stands to
+    /// that.
+    ///
+    /// # Errors
+    /// [`Refusal::AmbiguousCredential`] if it is that of two callers.
     fn of_certificate(
         &self,
         certificate: &Certificate,
+        presents: Presents,
     ) -> Result<Option<(&ActingCaller, Match)>, Refusal> {
         let mut best: Option<(usize, Match)> = None;
         for rule in certificate.rules() {
             let Some(index) = self.by_certificate.get(&rule) else {
                 continue;
             };
+            let has_more = self.all[*index].caller.credential.is_some();
+            if has_more != (presents == Presents::Both) {
+                continue;
+            }
             let judged = rule.judge(certificate);
             match best {
                 Some((other, Match::Yes)) if judged == Match::Yes && other != *index => {
@@ -430,9 +461,9 @@ impl Callers {
     ) -> Result<(), Stranger> {
         let certificate = certificate(request);
         let Some(rule) = &acting.caller.certificate else {
-            return match self.by_certificate_alone(request) {
-                Some(_) => Err(Refusal::AmbiguousCredential.into()),
-                None => Ok(()),
+            return match self.is_certificate_enough(request) {
+                true => Err(Refusal::AmbiguousCredential.into()),
+                false => Ok(()),
             };
         };
         let (refusal, cause) = match certificate.map(|certificate| rule.judge(certificate)) {
@@ -446,6 +477,15 @@ impl Callers {
             cause: Some(cause),
         })
     }
+}
+
+/// What a caller presents who has a certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presents {
+    /// It alone.
+    Certificate,
+    /// It, and a credential in its messages.
+    Both,
 }
 
 /// The certificate the request's connection was made with.
