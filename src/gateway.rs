@@ -190,9 +190,9 @@ impl Gateway {
                     // Boxed, so that exchanges that need nothing hold no room for it.
                     match Box::pin(self.prove(need, &mut proof, exchange)).await {
                         Ok(()) => continue,
-                        Err(refusal) => {
+                        Err((refusal, pause)) => {
                             down.open_body();
-                            return Err(Some(Own::Refusal(refusal, None)));
+                            return Err(Some(Own::Refusal(refusal, pause)));
                         }
                     }
                 }
@@ -431,7 +431,8 @@ impl Gateway {
             Own::Refusal(refusal, pause) => {
                 let temporary = matches!(refusal, Refusal::Draining | Refusal::SiteUnavailable);
                 let pause = pause.or(temporary.then_some(Duration::from_secs(1)));
-                rewrite::refusal(*refusal, exchange.wants, id.as_str(), sharing, pause)
+                let route = exchange.found.route.as_deref();
+                rewrite::refusal(*refusal, route, exchange.wants, id.as_str(), sharing, pause)
             }
             Own::Preflight(preflights) => rewrite::preflight(preflights, sharing, id.as_str()),
             Own::Options(methods) => rewrite::options(methods, sharing, id.as_str()),

@@ -10,8 +10,9 @@ use foldhash::fast::RandomState;
 use super::breaker::Breaker;
 use super::budget::Budgets;
 use super::names::Addresses;
+use super::passwords::Passwords;
 use super::quiet::Quiet;
-use crate::policy::limit::{RequestLimits, SharedLimits};
+use crate::policy::limit::{CallerLimits, SharedLimits};
 use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
 use crate::policy::{Identity, Policy};
@@ -23,6 +24,8 @@ pub struct Generation {
     pub policy: Policy,
     /// What callers and pages use.
     pub budgets: Budgets,
+    /// The passwords that callers present.
+    pub passwords: Passwords,
     sites: HashMap<Arc<str>, Arc<Watched>, RandomState>,
 }
 
@@ -49,7 +52,7 @@ impl Generation {
     /// Nothing learnt yet.
     pub fn new(
         policy: Policy,
-        callers: &[(Arc<str>, RequestLimits)],
+        callers: &[(Arc<str>, CallerLimits)],
         shared: &SharedLimits,
     ) -> Self {
         let mut routes: Vec<_> = policy.routes().collect();
@@ -67,6 +70,7 @@ impl Generation {
         Self {
             policy,
             budgets,
+            passwords: Passwords::new(),
             sites,
         }
     }

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::callers::NamedCaller;
-use super::capabilities::{Catalogue, MINTING};
+use super::capabilities::{ALL, Catalogue, MINTING};
 use super::sites::{NamedSite, origin_patterns};
 use super::units::bytes;
 use super::{NAME_CURE, is_name};
+use crate::config::problem::Findings;
 use crate::config::tree::{At, Fields};
 use crate::config::words::cure;
-use crate::policy::acts_as::{ActingCaller, ActsAs};
+use crate::policy::acts_as::ActingCaller;
 use crate::policy::caller::{CREDENTIAL_HEADERS, Callers, KeyDigest};
 use crate::policy::capability::Allowance;
 use crate::policy::cors::Preflights;
@@ -20,7 +21,6 @@ use crate::policy::origin::Origins;
 use crate::policy::route::{Access, Mount, Route};
 use crate::policy::site::Site;
 use crate::rewrite::names;
-use crate::signing::User;
 
 /// Most routes of a file.
 const ROUTES_MAX: usize = 10_000;
@@ -105,7 +105,7 @@ fn route(
         "token",
         "write server (signed, for callers) or browser (for web pages)",
         |at| match at.text()? {
-            "server" => server(fields, named_site, parts.callers),
+            "server" => server(fields, named_site, parts),
             "browser" => browser(fields, named_site),
             _ => {
                 at.problem("a token is server (signed, for callers) or browser (for web pages)");
@@ -113,7 +113,8 @@ fn route(
             }
         },
     );
-    let request_headers = fields.each("request_headers", request_header);
+    let acting_headers = acting_headers(fields, parts.callers);
+    let request_headers = fields.each("request_headers", |at| request_header(at, &acting_headers));
     let answer_headers = fields.each("answer_headers", answer_header);
     let report_only = risky_flag(
         fields,
@@ -136,7 +137,7 @@ fn route(
         host,
         mount,
         site: named_site?.site.clone()?,
-        preflights: preflights(&access, &allow, &request_headers),
+        preflights: preflights(&access, &allow, &request_headers, &acting_headers),
         access,
         allow,
         request_headers,
@@ -157,13 +158,34 @@ fn risky_flag(fields: &Fields<'_>, key: &str, warning: &str) -> bool {
 }
 
 /// A page may send what goes up, and the credential where one is asked for.
-fn preflights(access: &Access, allow: &Allowance, request_headers: &[Box<str>]) -> Preflights {
+fn preflights(
+    access: &Access,
+    allow: &Allowance,
+    request_headers: &[Box<str>],
+    acting_headers: &[&str],
+) -> Preflights {
     let credentials: &[&str] = match access {
         Access::Server { .. } => &CREDENTIAL_HEADERS,
         Access::Browser => &[],
     };
     let named = request_headers.iter().map(|name| &**name);
+    let named = named.chain(acting_headers.iter().copied());
     Preflights::new(&allow.methods(), named.chain(credentials.iter().copied()))
+}
+
+/// The headers in which callers of a route name their user, each once.
+fn acting_headers<'c>(
+    fields: &Fields<'_>,
+    callers: &HashMap<&str, &'c NamedCaller>,
+) -> Vec<&'c str> {
+    // What is wrong with the list is told where it is compiled.
+    let quiet = Findings::default();
+    let mut headers = fields.noting_in(&quiet).each("callers", |at| {
+        callers.get(at.text()?)?.acts_as.as_ref()?.header()
+    });
+    headers.sort_unstable();
+    headers.dedup();
+    headers
 }
 
 fn site<'s>(at: At<'_>, sites: &'s [NamedSite]) -> Option<&'s NamedSite> {
@@ -180,6 +202,10 @@ fn site<'s>(at: At<'_>, sites: &'s [NamedSite]) -> Option<&'s NamedSite> {
 }
 
 fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
+    let quiet = Findings::default();
+    let token = fields.noting_in(&quiet);
+    let is_signed = token.optional("token", |at| Some(at.text()? == "server"));
+    let is_signed = is_signed == Some(true);
     if !fields.has("allow") {
         fields.problem("allow is missing; list capabilities such as search and read-pages: without them nothing may be done");
     }
@@ -191,6 +217,9 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
             None => {
                 let cure = cure(name, catalogue.names(), "capabilities");
                 at.problem(format!("there is no such capability; {cure}"));
+            }
+            Some(_) if name == ALL && is_signed => {
+                at.warning("callers of this route may do everything but obtain credentials, also delete pages and manage users; list the capabilities they need");
             }
             Some(_) if name == MINTING => {
                 may_mint = true;
@@ -211,11 +240,8 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
     ))
 }
 
-fn server(
-    fields: &Fields<'_>,
-    site: Option<&NamedSite>,
-    callers: &HashMap<&str, &NamedCaller>,
-) -> Option<Access> {
+fn server(fields: &Fields<'_>, site: Option<&NamedSite>, parts: &Parts<'_>) -> Option<Access> {
+    let callers = parts.callers;
     if site.is_some_and(|site| !site.has_server_tokens) {
         fields.problem_at(
             "token",
@@ -236,9 +262,9 @@ fn server(
         if !taken.insert(name.to_owned()) {
             at.problem("this caller stands twice; remove one");
         }
+        let acts_as = named.acts_as.as_ref()?;
         let site = site?.site.as_ref()?;
-        let user = User::parse(named.acts_as.as_ref()?, site.user_encoding);
-        let user = user.map_err(|fault| {
+        let acts_as = acts_as.at_site(site).map_err(|fault| {
             at.problem(format!(
                 "this caller's acts_as cannot be used at site {}: {fault}",
                 site.name
@@ -246,7 +272,7 @@ fn server(
         });
         Some(ActingCaller {
             caller: named.caller.clone()?,
-            acts_as: ActsAs::Fixed(user.ok()?),
+            acts_as: acts_as.ok()?,
         })
     });
     let origins = fields.one_or_each("origins", origin_patterns);
@@ -277,8 +303,12 @@ fn browser(fields: &Fields<'_>, site: Option<&NamedSite>) -> Option<Access> {
     Some(Access::Browser)
 }
 
-fn request_header(at: At<'_>) -> Option<Box<str>> {
+fn request_header(at: At<'_>, acting_headers: &[&str]) -> Option<Box<str>> {
     let name = header_name(at)?;
+    if acting_headers.contains(&&*name) {
+        at.problem("a caller of this route names its user in this header, which goes no further; remove it here");
+        return None;
+    }
     if names::never_go_up(&name) {
         at.problem("this header says who asks, for which site, from where, or how the message is framed; it never goes up");
         return None;
@@ -351,7 +381,7 @@ pub(super) fn check_use(
         let digests = named.caller.iter().flat_map(|caller| caller.api_keys());
         if earnest && digests.copied().any(|digest| Some(digest) == example) {
             file.problem_on(
-                &named.keys_spot,
+                &named.credential_spot,
                 "this is the digest of the key printed in the documentation, which everybody knows; run countersign key new",
             );
         }

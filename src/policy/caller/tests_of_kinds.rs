@@ -5,7 +5,7 @@ use super::super::proof::Proof;
 use super::super::request::tests::{fields, request};
 use super::basic::PasswordHash;
 use super::basic::tests::HASH;
-use super::certificate::Standing;
+use super::certificate::{Certificate, Standing};
 use super::jwt::KeySource;
 use super::*;
 use crate::policy::acts_as::ActsAs;
