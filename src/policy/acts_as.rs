@@ -325,6 +325,7 @@ mod tests {
                 "support-x\u{3164}",
                 "support-x\u{a0}",
                 "support-x\u{1f600}admin",
+                "support-x\u{20000}admin",
                 "s\u{ad}upport-1",
                 "\u{ff53}upport-1",
                 "support-x_",

@@ -7,9 +7,12 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign::policy::caller::basic::PasswordHash;
+use countersign::telemetry::LogFormat;
 use tokio::net::TcpSocket;
 
-use crate::harness::{API_KEY, Log, Need, OTHER_KEY, Reply, Rig, Wire, cannot, compile, until};
+use crate::harness::{
+    API_KEY, Capture, Log, Need, OTHER_KEY, Reply, Rig, Wire, cannot, compile, until,
+};
 
 const PASSWORD: &str = "canary-password-of-the-desk";
 
@@ -131,6 +134,33 @@ async fn a_user_name_and_a_password() {
     let elsewhere = get("/keys/@api/deki/pages/home", &basic("desk", PASSWORD));
     rig.send(elsewhere).await.refused(401, "credential_unknown");
     assert_eq!(rig.site.count(), 0);
+}
+
+#[tokio::test]
+async fn passwords_stand_in_no_event_and_no_debug_output() {
+    let (capture, _guard) = Capture::start(LogFormat::Text, "trace");
+    let text = FILE.replace("@HASH@", hash());
+    let rig = rig().await;
+    for (user, password) in [
+        ("desk", PASSWORD),
+        ("desk", "canary-wrong"),
+        ("canary-name", PASSWORD),
+    ] {
+        let answer = rig.send(get(TARGET, &basic(user, password))).await;
+        assert!(!answer.text().contains("canary"), "{}", answer.text());
+    }
+    let pair = STANDARD.encode(format!("desk:{PASSWORD}"));
+    let loaded = compile(&text, "127.0.0.1:1".parse().unwrap()).unwrap();
+    let shown = format!("{:?}", loaded.policy);
+    assert!(shown.contains("argon2id(m=19456,t=2,p=1, [redacted])"));
+    let (_, secret) = hash().rsplit_once('$').unwrap();
+    for told in [capture.text(), shown] {
+        for canary in ["canary", &pair, secret] {
+            assert!(!told.contains(canary), "{canary} in {told}");
+        }
+    }
+    assert!(capture.text().contains("password_wrong"));
+    assert!(capture.text().contains("user_name_unknown"));
 }
 
 #[tokio::test]

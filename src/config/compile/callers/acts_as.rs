@@ -36,6 +36,9 @@ pub(in crate::config::compile) enum WrittenChoice {
     Table(Vec<(String, String)>),
 }
 
+/// What stands for a user who is elsewhere: nobody of whom the operator would be told.
+const STAND_IN: &str = "9999999999";
+
 /// What of a caller's credential matters for where a user may be taken from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Proves {
@@ -53,7 +56,7 @@ pub(super) fn compile(at: At<'_>, references: &References<'_>, proves: Proves) -
         at.problem("write the user id in quotes, such as \"123\"");
         return None;
     }
-    references.plain(&at, "1").map(Written::Fixed)
+    references.plain(&at, STAND_IN).map(Written::Fixed)
 }
 
 fn taken(at: At<'_>, proves: Proves) -> Option<Written> {
