@@ -219,6 +219,40 @@ async fn passwords_as_curl_sends_them() {
     assert_eq!(curl(&[]), "401");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_as_requests_sends_them() {
+    let has_requests = Command::new("python3")
+        .args(["-c", "import requests"])
+        .output();
+    if !has_requests.is_ok_and(|output| output.status.success()) {
+        cannot(
+            Need::Clients,
+            "a password from requests: it needs python3 with requests",
+        );
+        return;
+    }
+    let rig = rig().await;
+    let url = format!("http://{}{TARGET}", rig.gateway.address);
+    let script = "import sys, requests\n\
+        session = requests.Session()\n\
+        session.trust_env = False\n\
+        url, user, password = sys.argv[1:]\n\
+        for name in (user, user.encode()):\n    \
+            print(session.get(url, auth=(name, password)).status_code)\n";
+    let ask = |user: &str, password: &str| {
+        let output = Command::new("python3")
+            .args(["-c", script, &url, user, password])
+            .env("PYTHONIOENCODING", "utf-8")
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(ask("desk", PASSWORD), "200\n200\n");
+    // As docs/callers.md says: Latin-1, unless it is given bytes.
+    assert_eq!(ask("h\u{f6}ok", PASSWORD), "401\n200\n");
+    assert_eq!(ask("desk", "wrong"), "401\n401\n");
+}
+
 /// A connection from another address of this machine.
 async fn from(rig: &Rig, address: &str) -> Wire {
     let socket = TcpSocket::new_v4().unwrap();
