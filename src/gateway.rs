@@ -226,7 +226,9 @@ impl Gateway {
                     // Boxed, so that exchanges that need nothing hold no room for it.
                     match Box::pin(self.prove(need, proof, exchange)).await {
                         Ok(()) => continue,
-                        Err(refusal) => return refuse(refusal),
+                        Err((refusal, pause)) => {
+                            return Err(Stop::Answer(Own::Refusal(refusal, pause)));
+                        }
                     }
                 }
                 Opening::LookAtBody => {}

@@ -96,6 +96,8 @@ pub struct Found {
     pub signed: Option<Box<Signed>>,
     /// As whom the caller acts.
     pub user: Option<User>,
+    /// Whether the request chose that user.
+    pub chose_user: bool,
     /// What the request came as, and what it does at the site.
     pub effective_method: Option<EffectiveMethod>,
     /// Which page may read the answer.
@@ -389,6 +391,7 @@ fn identify(route: &Route, request: &Request<'_>, found: &mut Found) -> Result<A
     found.caller = Some(Arc::clone(&acting.caller.name));
     Ok(match acting.acts_as.choose(request, claims.as_deref()) {
         Ok(user) => {
+            found.chose_user = acting.acts_as.fixed().is_none();
             found.user = Some(user.clone());
             Actor::Known(Identity::User(user))
         }

@@ -1,12 +1,14 @@
-//! What is learnt beside the traffic: names, keys of identity providers, breakers and their probes, what
-//! each caller uses, and which messages came before.
+//! What is learnt beside the traffic: names, keys of identity providers, breakers and their probes,
+//! passwords that were right, what each caller uses, and which messages came before.
 
 pub mod bodies;
 pub mod breaker;
 pub mod budget;
+mod debts;
 pub mod generation;
 mod keys;
 pub mod names;
+pub mod passwords;
 mod probe;
 pub mod quiet;
 pub mod replays;

@@ -2,6 +2,7 @@
 
 mod callers;
 pub(crate) mod capabilities;
+mod dates;
 mod networks;
 mod proxies;
 mod routes;
@@ -34,9 +35,9 @@ pub fn compile(
         "log",
     ];
     let file = At::new(tree, "", findings).fields(&known)?;
-    let settings = settings::compile(&file, references);
+    let (mut settings, per_user) = settings::compile(&file, references);
     let sites = sites::compile(&file, references);
-    let callers = callers::compile(&file, references);
+    let callers = callers::compile(&file, references, per_user);
     let catalogue = capabilities::compile(&file);
     let by_name = callers.iter().map(|named| (&*named.name, named)).collect();
     let routes = routes::compile(
@@ -48,7 +49,7 @@ pub fn compile(
         },
     );
     routes::check_use(&file, &sites, &callers, &routes);
-    let mut settings = settings?;
+    callers::acts_as::warn_of_administrators(&file, &sites, &callers, &routes);
     settings.caller_limits = callers
         .into_iter()
         .map(|named| (named.name, named.limits))

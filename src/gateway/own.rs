@@ -45,7 +45,8 @@ impl Gateway {
             Own::Refusal(refusal, pause) => {
                 let temporary = matches!(refusal, Refusal::Draining | Refusal::SiteUnavailable);
                 let pause = pause.or(temporary.then_some(Duration::from_secs(1)));
-                rewrite::refusal(*refusal, exchange.wants, id.as_str(), sharing, pause)
+                let route = exchange.found.route.as_deref();
+                rewrite::refusal(*refusal, route, exchange.wants, id.as_str(), sharing, pause)
             }
             Own::Preflight(preflights) => rewrite::preflight(preflights, sharing, id.as_str()),
             Own::Options(methods) => rewrite::options(methods, sharing, id.as_str()),

@@ -8,6 +8,7 @@ use super::exchange::{Admitted, Exchange};
 use crate::policy::caller::hmac::SignatureFault;
 use crate::policy::request::{Body, Request};
 use crate::policy::{Admission, Refusal};
+use crate::signing::User;
 use crate::watch::budget::OfPage;
 use crate::watch::replays::Remembered;
 
@@ -54,10 +55,16 @@ impl Gateway {
                 },
                 now,
             ),
-            Some(caller) => budgets.of_caller(caller).and_then(|caller| {
-                let origin = origin.map(|origin| budgets.of_origin(origin.as_bytes(), now));
-                Ok([caller, origin.transpose()?, None])
-            }),
+            Some(caller) => {
+                let found = &exchange.found;
+                let chosen = found.user.as_ref().filter(|_| found.chose_user);
+                let chosen = chosen.map(User::as_sent);
+                let permits = budgets.of_caller(caller, chosen, now);
+                permits.and_then(|[caller, user]| {
+                    let origin = origin.map(|origin| budgets.of_origin(origin.as_bytes(), now));
+                    Ok([caller, user, origin.transpose()?])
+                })
+            }
         };
         let permits = permits.map_err(|e| (e.refusal, Some(e.retry_after)))?;
         let Some(watched) = generation.site(&admission.route.site) else {

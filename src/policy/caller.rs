@@ -8,12 +8,16 @@
 pub mod api_key;
 pub mod basic;
 pub mod certificate;
+mod certified;
 pub mod hmac;
 pub mod jwt;
 mod presented;
 mod signed;
+#[cfg(test)]
+mod tests_of_kinds;
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -21,7 +25,7 @@ use zeroize::Zeroizing;
 
 pub use self::api_key::{KeyDigest, is_key_of_ours};
 use self::basic::{Basic, Pair};
-use self::certificate::{Certificate, CertificateRule, Match};
+use self::certificate::CertificateRule;
 use self::hmac::{Once, Scheme, SignatureFault};
 use self::jwt::{Claims, Issuer, TokenFault, TokenRules, Verified};
 use self::presented::{Presented, may_be_token};
@@ -84,6 +88,8 @@ pub struct Callers {
     /// Where in `all` the caller with this key stands.
     by_key: HashMap<KeyDigest, usize, RandomState>,
     by_user_name: HashMap<Box<[u8]>, usize, RandomState>,
+    /// Those that present a password.
+    with_passwords: Vec<usize>,
     /// Callers whose certificate is all they present, or is demanded beside.
     by_certificate: HashMap<CertificateRule, usize, RandomState>,
     /// Whose tokens any of them presents.
@@ -155,6 +161,7 @@ impl Callers {
                 Some(Credential::Basic(basic)) => {
                     let name = basic.user_name.as_bytes();
                     callers.by_user_name.insert(name.into(), index);
+                    callers.with_passwords.push(index);
                 }
                 Some(Credential::Jwt(rules)) => {
                     callers.with_token.push(index);
@@ -181,6 +188,11 @@ impl Callers {
         }
     }
 
+    /// Whether any of them presents a password.
+    pub fn take_passwords(&self) -> bool {
+        !self.with_passwords.is_empty()
+    }
+
     /// Every caller.
     pub fn iter(&self) -> impl Iterator<Item = &ActingCaller> {
         self.all.iter()
@@ -205,7 +217,7 @@ impl Callers {
                     return Err(Refusal::AmbiguousCredential.into());
                 }
                 // A credential of a kind that no caller here has, beside a certificate that is one.
-                if !self.uses(presented) && self.by_certificate_alone(request).is_some() {
+                if !self.uses(presented) && self.is_certificate_enough(request) {
                     None
                 } else {
                     Some(self.by_message(presented, request)?)
@@ -266,6 +278,8 @@ impl Callers {
         }
     }
 
+    /// The caller with a user name, if the password is its own. A name that nobody has is somebody's
+    /// for as long as it takes to compare the password: so time tells nothing of names.
     fn by_password(
         &self,
         encoded: &[u8],
@@ -273,17 +287,32 @@ impl Callers {
     ) -> Result<Identified<'_>, Stranger> {
         let unknown = Refusal::CredentialUnknown;
         let pair = Pair::read(encoded).ok_or(unknown)?;
-        let acting = self.by_user_name.get(pair.user_name());
-        let acting = &self.all[*acting.ok_or(unknown)?];
+        let name = pair.user_name();
+        let found = self.by_user_name.get(name);
+        let stand_in = || {
+            let hash = self.by_user_name.hasher().hash_one(name);
+            let all = self.with_passwords.len() as u64;
+            let index = usize::try_from(hash.checked_rem(all)?).ok()?;
+            self.with_passwords.get(index)
+        };
+        let acting = &self.all[*found.or_else(stand_in).ok_or(unknown)?];
         let Some(Credential::Basic(basic)) = &acting.caller.credential else {
             return Err(Refusal::Internal.into());
         };
         match request.proof.password_is_right {
-            Some(true) => Ok(Identified::Caller(acting, None)),
-            Some(false) => Err(unknown.into()),
+            Some(true) if found.is_some() => Ok(Identified::Caller(acting, None)),
+            Some(_) => Err(Stranger {
+                refusal: unknown,
+                cause: Some(match found {
+                    Some(_) => "password_wrong",
+                    None => "user_name_unknown",
+                }),
+            }),
             None => Ok(Identified::Needs(Need::Password {
-                hashes: basic.passwords.as_slice().into(),
+                user_name: name.into(),
+                hashes: Arc::clone(&basic.passwords),
                 password: Zeroizing::new(pair.password().to_vec()),
+                is_known: found.is_some(),
             })),
         }
     }
@@ -331,94 +360,6 @@ impl Callers {
             (None, None) => Err(Refusal::CredentialUnknown.into()),
         }
     }
-
-    /// The caller that a certificate identifies, with nothing beside it.
-    fn by_certificate(&self, request: &Request<'_>) -> Result<&ActingCaller, Stranger> {
-        let Some(certificate) = certificate(request) else {
-            return Err(Refusal::CredentialMissing.into());
-        };
-        match self.of_certificate(certificate)? {
-            Some((acting, _)) if acting.caller.credential.is_some() => {
-                Err(Refusal::CredentialMissing.into())
-            }
-            Some((acting, Match::Yes)) => Ok(acting),
-            Some((_, Match::OutOfDate)) => Err(Stranger {
-                refusal: Refusal::CredentialExpired,
-                cause: Some("certificate_out_of_date"),
-            }),
-            Some((_, Match::No)) => Err(Stranger {
-                refusal: Refusal::CredentialUnknown,
-                cause: Some("certificate_not_vouched_for"),
-            }),
-            // Nobody's: on a route where no certificate counts it is as good as none.
-            None if self.by_certificate.is_empty() => Err(Refusal::CredentialMissing.into()),
-            None => Err(Stranger {
-                refusal: Refusal::CredentialUnknown,
-                cause: Some("certificate_unknown"),
-            }),
-        }
-    }
-
-    /// The caller that a request's certificate would identify, were it all that is presented.
-    fn by_certificate_alone(&self, request: &Request<'_>) -> Option<&ActingCaller> {
-        match self.of_certificate(certificate(request)?) {
-            Ok(Some((acting, Match::Yes))) if acting.caller.credential.is_none() => Some(acting),
-            _ => None,
-        }
-    }
-
-    /// The caller whose rule a certificate names, and how it stands to that.
-    fn of_certificate(
-        &self,
-        certificate: &Certificate,
-    ) -> Result<Option<(&ActingCaller, Match)>, Refusal> {
-        let mut best: Option<(usize, Match)> = None;
-        for rule in certificate.rules() {
-            let Some(index) = self.by_certificate.get(&rule) else {
-                continue;
-            };
-            let judged = rule.judge(certificate);
-            match best {
-                Some((other, Match::Yes)) if judged == Match::Yes && other != *index => {
-                    return Err(Refusal::AmbiguousCredential);
-                }
-                Some((_, Match::Yes)) => {}
-                _ => best = Some((*index, judged)),
-            }
-        }
-        Ok(best.map(|(index, judged)| (&self.all[index], judged)))
-    }
-
-    /// Checks the certificate that a caller must present beside its credential, or that it presents
-    /// none that is another caller's.
-    fn check_certificate(
-        &self,
-        acting: &ActingCaller,
-        request: &Request<'_>,
-    ) -> Result<(), Stranger> {
-        let certificate = certificate(request);
-        let Some(rule) = &acting.caller.certificate else {
-            return match self.by_certificate_alone(request) {
-                Some(_) => Err(Refusal::AmbiguousCredential.into()),
-                None => Ok(()),
-            };
-        };
-        let (refusal, cause) = match certificate.map(|certificate| rule.judge(certificate)) {
-            Some(Match::Yes) => return Ok(()),
-            None => (Refusal::CredentialMissing, "certificate_missing"),
-            Some(Match::OutOfDate) => (Refusal::CredentialExpired, "certificate_out_of_date"),
-            Some(Match::No) => (Refusal::CredentialUnknown, "certificate_unknown"),
-        };
-        Err(Stranger {
-            refusal,
-            cause: Some(cause),
-        })
-    }
-}
-
-/// The certificate the request's connection was made with.
-fn certificate<'a>(request: &Request<'a>) -> Option<&'a Certificate> {
-    request.peer.tls.as_ref()?.certificate.as_deref()
 }
 
 /// Refuses a caller that may not call from where it does.

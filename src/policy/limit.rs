@@ -74,6 +74,17 @@ impl RequestLimits {
     /// For a caller whose file says nothing.
     pub const CALLER: Self = Self::new(200, 400, 256);
 
+    /// A quarter of it, and at least one: what one user of a caller may use where the file says nothing.
+    pub fn quarter(self) -> Self {
+        let quarter =
+            |whole: NonZeroU32| NonZeroU32::new(whole.get() / 4).unwrap_or(NonZeroU32::MIN);
+        Self {
+            per_second: quarter(self.per_second),
+            burst: quarter(self.burst),
+            in_flight_max: (self.in_flight_max / 4).max(1),
+        }
+    }
+
     const fn new(per_second: u32, burst: u32, in_flight_max: u32) -> Self {
         Self {
             per_second: NonZeroU32::new(per_second).expect("not zero"),
@@ -81,6 +92,15 @@ impl RequestLimits {
             in_flight_max,
         }
     }
+}
+
+/// What one caller may use, and how much of that each user whom its requests choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerLimits {
+    /// All its requests.
+    pub all: RequestLimits,
+    /// Those of one user, so that one that runs away leaves the others what they need.
+    pub per_user: RequestLimits,
 }
 
 /// What those may use who hold no credential: pages, and strangers who say that they are one.

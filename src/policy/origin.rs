@@ -82,6 +82,11 @@ impl Origins {
         Self(patterns)
     }
 
+    /// Whether it allows nobody.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether some pattern allows the origin. Does not allocate.
     pub fn allow(&self, origin: &Origin<'_>) -> bool {
         self.0.iter().any(|pattern| pattern.allows(origin))

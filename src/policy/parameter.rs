@@ -349,6 +349,27 @@ mod tests {
         assert_eq!(asks_for_json("a=1"), None);
     }
 
+    #[test]
+    fn the_only_one_of_its_name() {
+        let check = |target: &str, expected: Option<&str>| {
+            let value = only(target.as_bytes(), "userEmail");
+            assert_eq!(value.as_deref(), expected.map(str::as_bytes), "{target}");
+        };
+        check("/a?userEmail=x", Some("x"));
+        check("/a?b=1&userEmail=x%40y&c=%2e&&d", Some("x@y"));
+        check("/a?USEREMAIL=a+b", Some("a b"));
+        check("/a?user%45mail=x", Some("x"));
+        check("/a?userEmail", Some(""));
+        check("/a?userEmail=x&userEmail=x", None);
+        check("/a?userEmail=x&b=1&User%45mail=y", None);
+        for broken in ["%", "%zz", "a%4", "%u0041"] {
+            check(&format!("/a?userEmail={broken}"), None);
+        }
+        check("/a?b=userEmail=x", None);
+        check("/a", None);
+        check("/userEmail=x", None);
+    }
+
     proptest! {
         #[test]
         fn an_encoded_identity_never_passes(mask in proptest::collection::vec(0u8..4, 9)) {

@@ -41,10 +41,15 @@ pub enum Need {
     },
     /// Whether this password is one of these: [`Proof::password_is_right`].
     Password {
+        /// Whose password it is to be.
+        user_name: Box<[u8]>,
         /// What it is compared with.
         hashes: Arc<[PasswordHash]>,
         /// What was presented.
         password: Zeroizing<Vec<u8>>,
+        /// Whether anybody has that name; if not, the password is wrong, and only takes as long to
+        /// find out as somebody's would.
+        is_known: bool,
     },
     /// Whether this token was signed by one of these: [`Proof::token`].
     Token {

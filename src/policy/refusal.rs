@@ -159,17 +159,17 @@ impl Refusal {
             Self::AmbiguousCredential => (
                 StatusCode::BAD_REQUEST,
                 "ambiguous_credential",
-                "Send exactly one credential, once: in Authorization, in X-Api-Key or in X-Deki-Token.",
+                "Send exactly one credential, once: in Authorization, in X-Api-Key or in X-Deki-Token, as a signature, or as a client certificate.",
             ),
             Self::CredentialMissing => (
                 StatusCode::UNAUTHORIZED,
                 "credential_missing",
-                "Send your API key as Authorization: Bearer KEY, as X-Api-Key: KEY or, if it begins with cs_, as X-Deki-Token: KEY.",
+                "Send the credential that the gateway's operator gave you: a key or a token as Authorization: Bearer, a key as X-Api-Key or, if it begins with cs_, as X-Deki-Token, a user name and a password as Authorization: Basic, a signature, or a client certificate.",
             ),
             Self::CredentialUnknown => (
                 StatusCode::UNAUTHORIZED,
                 "credential_unknown",
-                "This credential is not accepted on this route: check the key, or ask the gateway's operator to add you to the route.",
+                "This credential is not accepted on this route: check it, or ask the gateway's operator to add you to the route.",
             ),
             Self::CredentialExpired => (
                 StatusCode::UNAUTHORIZED,

@@ -45,6 +45,15 @@ impl Route {
     pub fn is_for_browsers(&self) -> bool {
         matches!(self.access, Access::Browser)
     }
+
+    /// Whether who comes without a credential is told that a user name and a password are one. Not
+    /// where pages call: their browser would ask its user for them, and then send them by itself.
+    pub fn asks_for_passwords(&self) -> bool {
+        match &self.access {
+            Access::Server { callers, origins } => callers.take_passwords() && origins.is_empty(),
+            Access::Browser => false,
+        }
+    }
 }
 
 /// Who may use a route, and what its requests are sent with.

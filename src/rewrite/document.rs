@@ -13,6 +13,7 @@ use crate::policy::Refusal;
 use crate::policy::cors::{Preflights, Sharing};
 use crate::policy::parameter::asks_for_json;
 use crate::policy::request::Request;
+use crate::policy::route::Route;
 
 /// An answer of our own, but for what frames it and `Connection`.
 #[derive(Debug)]
@@ -49,9 +50,10 @@ impl Wants {
     }
 }
 
-/// The answer that says no.
+/// The answer that says no; `route` is the one that answers, if one was found.
 pub fn refusal<'a>(
     refusal: Refusal,
+    route: Option<&Route>,
     wants: Wants,
     request_id: &'a str,
     sharing: &'a Sharing,
@@ -68,6 +70,11 @@ pub fn refusal<'a>(
     if refusal.status() == StatusCode::UNAUTHORIZED {
         let challenge = Value::Static("Bearer realm=\"countersign\"");
         set.push(("WWW-Authenticate", challenge));
+        if route.is_some_and(Route::asks_for_passwords) {
+            // RFC 7617 section 2.1.
+            let challenge = Value::Static("Basic realm=\"countersign\", charset=\"UTF-8\"");
+            set.push(("WWW-Authenticate", challenge));
+        }
     }
     if refusal == Refusal::MethodNotSupported {
         let methods = Value::Static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
@@ -203,8 +210,14 @@ mod tests {
     fn what_stands_on_a_refusal() {
         let sharing = Sharing::default();
         let lines = |refusal: Refusal, retry_after| {
-            let Own { status, set, .. } =
-                super::refusal(refusal, Wants::default(), "00ff", &sharing, retry_after);
+            let Own { status, set, .. } = super::refusal(
+                refusal,
+                None,
+                Wants::default(),
+                "00ff",
+                &sharing,
+                retry_after,
+            );
             assert_eq!(status, refusal.status().as_u16());
             set_lines(&set)
         };

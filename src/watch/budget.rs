@@ -19,7 +19,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::policy::Refusal;
-use crate::policy::limit::{RequestLimits, SharedLimits, address_group};
+use crate::policy::limit::{CallerLimits, RequestLimits, SharedLimits, address_group};
 
 /// Most budgets of one kind that are kept for strangers at a time.
 const KEPT_MAX: usize = 16_384;
@@ -31,11 +31,19 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// seen.
 #[derive(Debug)]
 pub struct Budgets {
-    callers: HashMap<Arc<str>, Arc<Budget>, RandomState>,
+    callers: HashMap<Arc<str>, OfCaller, RandomState>,
     routes: HashMap<Arc<str>, Arc<Budget>, RandomState>,
     addresses: Table<IpAddr>,
     origins: Table<Vec<u8>>,
     unidentified: Table<IpAddr>,
+}
+
+/// What one caller has left, and each user whom its requests choose. The users of one caller make
+/// nobody forget those of another.
+#[derive(Debug)]
+struct OfCaller {
+    all: Arc<Budget>,
+    users: Table<String>,
 }
 
 /// What one caller, or all who have something in common, have left.
@@ -81,30 +89,48 @@ pub struct OfPage<'a> {
 impl Budgets {
     /// Full budgets.
     pub fn new<'a>(
-        callers: &[(Arc<str>, RequestLimits)],
+        callers: &[(Arc<str>, CallerLimits)],
         routes: impl Iterator<Item = &'a Arc<str>>,
         shared: &SharedLimits,
     ) -> Self {
-        let full = |name: &Arc<str>, limits| (Arc::clone(name), Arc::new(Budget::new(limits)));
+        let full = |limits| Arc::new(Budget::new(limits));
+        let of_caller = |limits: &CallerLimits| OfCaller {
+            all: full(limits.all),
+            users: Table::new(limits.per_user),
+        };
         Self {
             callers: callers
                 .iter()
-                .map(|(name, limits)| full(name, *limits))
+                .map(|(name, limits)| (Arc::clone(name), of_caller(limits)))
                 .collect(),
-            routes: routes.map(|name| full(name, shared.per_route)).collect(),
+            routes: routes
+                .map(|name| (Arc::clone(name), full(shared.per_route)))
+                .collect(),
             addresses: Table::new(shared.per_address),
             origins: Table::new(shared.per_origin),
             unidentified: Table::new(shared.unidentified),
         }
     }
 
-    /// A permit for a request of a caller; `None` if it has no limits.
+    /// Permits for a request of a caller, and of the user it chose, if it did; `None` if the caller has
+    /// no limits. The user's comes first, so that one who has no more costs the others nothing.
     ///
     /// # Errors
     /// When to ask again.
-    pub fn of_caller(&self, caller: &str) -> Result<Option<Permit>, Exhausted> {
-        let budget = self.callers.get(caller);
-        budget.map(|budget| Budget::take(budget, false)).transpose()
+    pub fn of_caller(
+        &self,
+        caller: &str,
+        chosen: Option<&str>,
+        now: Instant,
+    ) -> Result<[Option<Permit>; 2], Exhausted> {
+        let Some(of_caller) = self.callers.get(caller) else {
+            return Ok([None, None]);
+        };
+        let user = chosen.map(|user| of_caller.users.get(user, now));
+        let user = user
+            .map(|budget| Budget::take(&budget, false))
+            .transpose()?;
+        Ok([Some(Budget::take(&of_caller.all, false)?), user])
     }
 
     /// A permit for a request of a page of an origin. Only origins that are on a list come here.
@@ -274,7 +300,11 @@ mod tests {
     }
 
     fn budgets(shared: &SharedLimits) -> Budgets {
-        let callers = [("crm".into(), limits(1, 3, 10))];
+        let limits = CallerLimits {
+            all: limits(1, 3, 10),
+            per_user: limits(1, 2, 1),
+        };
+        let callers = [("crm".into(), limits), ("portal".into(), limits)];
         Budgets::new(&callers, ["widget".into()].iter(), shared)
     }
 
@@ -291,12 +321,47 @@ mod tests {
     #[test]
     fn a_burst_and_then_patience() {
         let budgets = budgets(&SharedLimits::default());
+        let now = Instant::now();
         for _ in 0..3 {
-            assert!(budgets.of_caller("crm").unwrap().is_some());
+            let [caller, user] = budgets.of_caller("crm", None, now).unwrap();
+            assert!(caller.is_some() && user.is_none());
         }
-        let exhausted = budgets.of_caller("crm").unwrap_err();
+        let exhausted = budgets.of_caller("crm", None, now).unwrap_err();
         assert_eq!(exhausted.refusal, Refusal::RateLimited);
         assert!(exhausted.retry_after <= SECOND);
+    }
+
+    #[test]
+    fn one_user_leaves_the_others_of_its_caller_what_they_need() {
+        let budgets = budgets(&SharedLimits::default());
+        let now = Instant::now();
+        let take = |caller: &str, name: &str| {
+            let permits = budgets.of_caller(caller, Some(name), now);
+            permits.map_err(|exhausted| exhausted.refusal)
+        };
+        let held = take("crm", "=jane").unwrap();
+        let at_once = take("crm", "=jane").unwrap_err();
+        assert_eq!(at_once, Refusal::ConcurrencyLimited);
+        drop(held);
+        assert!(take("crm", "=jane").is_ok(), "it is given back");
+        for _ in 0..100 {
+            let too_many = take("crm", "=jane").unwrap_err();
+            assert_eq!(too_many, Refusal::RateLimited);
+        }
+        assert!(
+            take("crm", "=joe").is_ok(),
+            "what is refused costs the caller nothing"
+        );
+        assert_eq!(
+            take("crm", "=jim").unwrap_err(),
+            Refusal::RateLimited,
+            "its caller's"
+        );
+        assert!(
+            take("portal", "=jane").is_ok(),
+            "another caller's user is another"
+        );
+        assert!(take("unlimited", "=jane").unwrap()[0].is_none());
     }
 
     #[test]

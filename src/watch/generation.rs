@@ -10,10 +10,11 @@ use foldhash::fast::RandomState;
 use super::breaker::Breaker;
 use super::budget::Budgets;
 use super::names::Addresses;
+use super::passwords::Passwords;
 use super::quiet::Quiet;
 use super::replays::Replays;
 use super::tokens::Tokens;
-use crate::policy::limit::{RequestLimits, SharedLimits};
+use crate::policy::limit::{CallerLimits, SharedLimits};
 use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
 use crate::policy::{Identity, Policy};
@@ -25,6 +26,8 @@ pub struct Generation {
     pub policy: Policy,
     /// What callers and pages use.
     pub budgets: Budgets,
+    /// The passwords that callers present.
+    pub passwords: Passwords,
     /// The tokens that callers present, and the keys of their issuers.
     pub tokens: Tokens,
     /// Messages that count once.
@@ -55,7 +58,7 @@ impl Generation {
     /// Nothing learnt yet.
     pub fn new(
         policy: Policy,
-        callers: &[(Arc<str>, RequestLimits)],
+        callers: &[(Arc<str>, CallerLimits)],
         shared: &SharedLimits,
     ) -> Self {
         let mut routes: Vec<_> = policy.routes().collect();
@@ -74,6 +77,7 @@ impl Generation {
             tokens: Tokens::new(policy.issuers()),
             policy,
             budgets,
+            passwords: Passwords::new(),
             replays: Arc::default(),
             sites,
         }

@@ -226,6 +226,7 @@ fn a_file_without_its_secrets() {
         said.contains("is usable as far as can be told without its secrets (1 listener, 1 route)"),
         "{said}"
     );
+    assert!(!said.contains("administrator"), "nobody can tell: {said}");
     // Everything else is judged, and so is the form of references.
     for (from, to, expected) in [
         ("[search]", "[serach]", "did you mean search?"),

@@ -266,6 +266,83 @@ fn keys_for_callers() {
     );
 }
 
+/// Runs `key new --basic` with a first line of standard input.
+fn hash_typed(line: &str, more: &[&str]) -> (String, String, bool) {
+    let mut child =
+        countersign(&[&["key", "new", "desk", "--basic", "--password-stdin"], more].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(line.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        text(output.stdout),
+        text(output.stderr),
+        output.status.success(),
+    )
+}
+
+#[test]
+fn passwords_for_callers() {
+    use countersign::policy::caller::basic::PasswordHash;
+    let (first, _) = run(&["key", "new", "--basic", "desk"], 0);
+    assert!(first.contains("\n  user name  desk\n"), "{first}");
+    let password = first
+        .split("password   ")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
+    assert_eq!(password.len(), 43, "256 bits in base64url: {password}");
+    let hash = first
+        .split("basic: { password: \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    assert!(
+        PasswordHash::parse(hash)
+            .unwrap()
+            .matches(password.as_bytes())
+    );
+
+    let (second, _) = run(&["key", "new", "--basic", "desk", "--json"], 0);
+    let made: serde_json::Value = serde_json::from_str(&second).unwrap();
+    let (other, other_hash) = (&made["password"], &made["password_hash"]);
+    assert_ne!(other, password, "each is new");
+    let parsed = PasswordHash::parse(other_hash.as_str().unwrap()).unwrap();
+    assert!(parsed.matches(other.as_str().unwrap().as_bytes()));
+
+    let typed = "canary typed p\u{e4}ssword";
+    for end in ["", "\n", "\r\n", "\nanother line\n"] {
+        let (out, err, is_good) = hash_typed(&format!("{typed}{end}"), &["--json"]);
+        assert!(is_good && !out.contains("canary"), "{out}{err}");
+        let made: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(made.get("password"), None);
+        let parsed = PasswordHash::parse(made["password_hash"].as_str().unwrap()).unwrap();
+        assert!(parsed.matches(typed.as_bytes()), "{end:?}");
+    }
+    for bad in ["", "\n", "canary-short", "canary\twith a tab in it\n"] {
+        let (out, err, is_good) = hash_typed(bad, &[]);
+        assert!(!is_good && out.is_empty(), "{bad:?}: {out}");
+        assert!(
+            err.contains("at least 16 bytes") && !err.contains("canary"),
+            "{err}"
+        );
+    }
+    run(&["key", "new", "desk", "--password-stdin"], 2);
+}
+
 /// A running gateway of the built program; killed when the test ends.
 struct Running(Child);
 

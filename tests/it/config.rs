@@ -171,7 +171,9 @@ fn examples_of_tokens_are_those_that_are_tried() {
     let page =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/callers.md"))
             .unwrap();
-    let (_, tokens) = page.split_once("## Tokens of an identity provider").unwrap();
+    let (_, tokens) = page
+        .split_once("## Tokens of an identity provider")
+        .unwrap();
     let tokens = tokens.split("\n## ").next().unwrap();
     let blocks: Vec<&str> = tokens.split("```\n").skip(1).step_by(2).collect();
     let mut tried = Vec::new();

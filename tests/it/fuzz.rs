@@ -224,7 +224,7 @@ fn decision() {
             Verdict::Refuse(refusal) => {
                 let sharing = &decision.found.sharing;
                 let rewrite::Own { status, .. } =
-                    rewrite::refusal(*refusal, wants, "00ff", sharing, None);
+                    rewrite::refusal(*refusal, None, wants, "00ff", sharing, None);
                 assert!(status >= 400);
             }
             Verdict::Preflight(_) => assert!(decision.found.sharing.origin.is_some()),

@@ -26,29 +26,15 @@ routes: [{ name: crm, site: acme, token: server, callers: [crm], allow: [search]
 capabilities: { own: { GET: [\"pages/*/own\"] } }
 ";
 
-/// What stands in place of the key of [`BASE`] where a caller with tokens is wanted.
-const JWT: &str = "jwt: { issuer: x, audience: y, keys: \"https://login.example.com/jwks\" }";
-
-/// The same for keys that have their place only where there is TLS.
+/// What a listener has for keys that have their place only where there is TLS.
 const BASE_OF_TLS: &str =
     "tls: { certificates: [{ chain: file:gateway.pem, key: file:gateway.key }] }";
 
-/// The caller of the base file.
-const CALLER: &str = "    api_key: { sha256: \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\" }\n";
+/// A caller that signs.
+const SIGNING: &str = "{ hmac: { header: X-Signature, secret: env:HOOK, signed: [{ text: \"v0:\" }, url, id, timestamp, body], public_url: \"https://gw.example.com\", timestamp_header: X-Time, id_header: X-Id }, acts_as: \"=crm-bot\" }";
 
-/// The same, but one that signs.
-const SIGNING: &str = "    hmac: { header: X-Signature, secret: env:HOOK, signed: [{ text: \"v0:\" }, url, id, timestamp, body], public_url: \"https://gw.example.com\", timestamp_header: X-Time, id_header: X-Id }\n";
-
-/// The base file for a key: with a caller that has a place for it.
-fn base_of(section: &str, key: &str) -> String {
-    match section {
-        "callers.NAME.jwt" => return BASE.replace(CALLER.trim(), JWT),
-        _ if section.starts_with("listeners[].tls") => {
-            return BASE.replace("[192.0.2.1] }", &format!("[192.0.2.1], {BASE_OF_TLS} }}"));
-        }
-        _ if section.starts_with("callers.NAME.hmac") => {}
-        _ => return BASE.to_owned(),
-    }
+/// Such a caller for a key of its own.
+fn signing(key: &str) -> String {
     let (before, after) = match key {
         "timestamp_prefix" => (
             "timestamp_header: X-Time",
@@ -65,9 +51,42 @@ fn base_of(section: &str, key: &str) -> String {
         _ => ("", ""),
     };
     let signing = SIGNING.replacen(before, after, 1);
-    assert!(BASE.contains(CALLER) && (signing != SIGNING || before.is_empty()));
-    BASE.replace(CALLER, &signing)
+    assert!(signing != SIGNING || before.is_empty(), "{key}");
+    signing
 }
+
+/// Callers in which a key has its place that has none in the base file's: by the key's place, or by its
+/// section.
+const CALLERS: [(&str, &str); 7] = [
+    (
+        "callers.NAME.api_key[]",
+        "{ api_key: [{ sha256: env:DIGEST }], acts_as: \"=crm-bot\" }",
+    ),
+    (
+        "callers.NAME.basic",
+        "{ basic: { password: env:HASH }, acts_as: \"=crm-bot\" }",
+    ),
+    (
+        "callers.NAME.jwt",
+        "{ jwt: { issuer: x, audience: y, keys: \"https://login.example.com/jwks\" }, acts_as: \"=crm-bot\" }",
+    ),
+    (
+        "callers.NAME.acts_as.claim",
+        "{ jwt: { issuer: x, audience: y, keys: \"https://login.example.com/jwks\" }, acts_as: { allow: [a] } }",
+    ),
+    (
+        "callers.NAME.acts_as.signed_query",
+        "{ hmac: { preset: hubspot, secret: env:HOOK, public_url: \"https://gw.example.com\" }, acts_as: { allow: [a] } }",
+    ),
+    (
+        "callers.NAME.acts_as.map",
+        "{ api_key: { sha256: env:DIGEST }, acts_as: { header: X-User-Name } }",
+    ),
+    (
+        "callers.NAME.acts_as",
+        "{ api_key: { sha256: env:DIGEST }, acts_as: { header: X-User-Name, allow: [a] } }",
+    ),
+];
 
 /// A key that nothing is called.
 const NO_KEY: &str = "qqqqqqqqqqqqqqqq";
@@ -92,13 +111,16 @@ fn load(text: &str) -> Result<config::Loaded, config::Unusable> {
         }
         folder
     });
-    let environment = |name: &str| match name {
+    let environment = |name: &str| {
+        match name {
         "KEY" | "SECRET" | "BROWSER" => Some("canary".to_owned()),
         "HOOK" => Some("Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5".to_owned()),
         "NEW_HOOK" => Some("Y2FuYXJ5Y2FuYXJ5Y2FuYXJ6".to_owned()),
         "STANDARD" => Some("whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5".to_owned()),
         "DIGEST" => Some("0123456789abcdef".repeat(4)),
+        "HASH" => Some("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$rC5wOdNa+G0FGxcWYcQq0Hn6qLjh4vxuMEfLNphiY1s".to_owned()),
         _ => None,
+    }
     };
     let sources = Sources {
         environment: &environment,
@@ -231,9 +253,32 @@ fn every_key_stands_on_the_page_and_no_other() {
     assert!(to_do.is_empty(), "docs/configuration.md: {to_do:#?}");
 }
 
+/// The base file, with a caller in which this key has its place.
+fn base_of(section: &str, key: &str) -> Value {
+    let text = match section.starts_with("listeners[].tls") {
+        true => BASE.replace("[192.0.2.1] }", &format!("[192.0.2.1], {BASE_OF_TLS} }}")),
+        false => BASE.to_owned(),
+    };
+    let mut file: Value = serde_yaml::from_str(&text).unwrap();
+    let places = [format!("{section}.{key}"), section.to_owned()];
+    let caller = places
+        .iter()
+        .find_map(|place| CALLERS.iter().find(|(known, _)| known == place));
+    let caller = match caller {
+        Some((_, caller)) => Some((*caller).to_owned()),
+        None => section
+            .starts_with("callers.NAME.hmac")
+            .then(|| signing(key)),
+    };
+    if let Some(caller) = caller {
+        file["callers"]["crm"] = serde_yaml::from_str(&caller).unwrap();
+    }
+    file
+}
+
 /// The base file with a value at a key of a section.
 fn with(section: &str, key: &str, value: &str) -> String {
-    let mut file: Value = serde_yaml::from_str(&base_of(section, key)).unwrap();
+    let mut file = base_of(section, key);
     let mut at = &mut file;
     for step in section.split('.').filter(|step| !step.is_empty()) {
         let (name, is_list) = match step.strip_suffix("[]") {
@@ -273,7 +318,10 @@ fn every_default_and_every_example_on_the_page_is_the_codes() {
     for (section, rows) in &sections {
         for (key, row) in rows {
             let place = format!("{section}.{key}");
-            let base = || meaning(&load(&base_of(section, key)).unwrap());
+            let base = || {
+                let text = serde_yaml::to_string(&base_of(section, key)).unwrap();
+                meaning(&load(&text).unwrap())
+            };
             let code = |cell: &str| cell.strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
             let Some(example) = code(&row.example) else {
                 assert_eq!(
@@ -334,7 +382,7 @@ fn every_default_and_every_example_on_the_page_is_the_codes() {
 fn what_is_required_is_required() {
     for (section, rows) in rows() {
         for (key, row) in rows {
-            let mut file: Value = serde_yaml::from_str(&base_of(&section, &key)).unwrap();
+            let mut file = base_of(&section, &key);
             let at = section.split('.').filter(|step| !step.is_empty()).try_fold(
                 &mut file,
                 |at, step| {

@@ -13,6 +13,7 @@ mod harness;
 mod admission;
 mod breaker;
 mod browser;
+mod callers;
 mod check;
 mod clients;
 mod commands;

@@ -15,7 +15,7 @@ use crate::policy::method::METHODS;
 pub(super) const MINTING: &str = "mint-credentials";
 
 /// The name of the one that includes every other built-in one.
-const ALL: &str = "all";
+pub(super) const ALL: &str = "all";
 
 const CATALOGUE: &str = include_str!("../../policy/capabilities.yaml");
 

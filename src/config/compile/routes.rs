@@ -6,13 +6,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::callers::{NamedCaller, check_apart};
-use super::capabilities::{Catalogue, MINTING};
+use super::capabilities::{ALL, Catalogue, MINTING};
 use super::sites::{NamedSite, origin_patterns};
 use super::units::bytes;
 use super::{NAME_CURE, is_name};
+use crate::config::problem::Findings;
 use crate::config::tree::{At, Fields};
 use crate::config::words::cure;
-use crate::policy::acts_as::{ActingCaller, ActsAs};
+use crate::policy::acts_as::ActingCaller;
 use crate::policy::caller::{CREDENTIAL_HEADERS, Callers, KeyDigest};
 use crate::policy::capability::Allowance;
 use crate::policy::cors::Preflights;
@@ -22,7 +23,6 @@ use crate::policy::origin::Origins;
 use crate::policy::route::{Access, Mount, Route};
 use crate::policy::site::Site;
 use crate::rewrite::names;
-use crate::signing::User;
 
 /// Most routes of a file.
 const ROUTES_MAX: usize = 10_000;
@@ -90,25 +90,16 @@ fn route(
     mount: Mount,
     parts: &Parts<'_>,
 ) -> Option<Route> {
-    let name = fields.required(
-        "name",
-        "name the route; logs and metrics call it so",
-        |at| {
-            let name = at.text()?;
-            if !is_name(name) {
-                at.problem(NAME_CURE);
-            }
-            Some(name.to_owned())
-        },
-    );
+    let name = fields.required("name", "name the route; logs and metrics call it so", name);
     let named_site = fields.required("site", "name one of sites", |at| site(at, parts.sites));
     let allow = allowance(fields, parts.catalogue);
-    let request_headers = fields.each("request_headers", request_header);
+    let acting_headers = acting_headers(fields, parts.callers);
+    let request_headers = fields.each("request_headers", |at| request_header(at, &acting_headers));
     let access = fields.required(
         "token",
         "write server (signed, for callers) or browser (for web pages)",
         |at| match at.text()? {
-            "server" => server(fields, named_site, parts.callers),
+            "server" => server(fields, named_site, parts),
             "browser" => browser(fields, named_site),
             _ => {
                 at.problem("a token is server (signed, for callers) or browser (for web pages)");
@@ -129,27 +120,35 @@ fn route(
     );
     let body_max = fields.optional("body_max", |at| bytes(at, 1 << 40));
     let (access, allow) = (access?, allow?);
-    if let Access::Server { callers, .. } = &access {
-        signing::check(fields, callers, &request_headers);
-    }
-    let body_bytes_max = body_max.unwrap_or(match access {
-        Access::Server { .. } => BODY_BYTES_MAX,
+    let default = match &access {
+        Access::Server { callers, .. } => {
+            signing::check(fields, callers, &request_headers);
+            BODY_BYTES_MAX
+        }
         Access::Browser => PAGE_BODY_BYTES_MAX,
-    });
+    };
     Some(Route {
         name: name?.into(),
         host,
         mount,
         site: named_site?.site.clone()?,
-        preflights: preflights(&access, &allow, &request_headers),
+        preflights: preflights(&access, &allow, &request_headers, &acting_headers),
         access,
         allow,
         request_headers,
         answer_headers,
-        body_bytes_max,
+        body_bytes_max: body_max.unwrap_or(default),
         report_only,
         return_sessions,
     })
+}
+
+fn name(at: At<'_>) -> Option<String> {
+    let name = at.text()?;
+    if !is_name(name) {
+        at.problem(NAME_CURE);
+    }
+    Some(name.to_owned())
 }
 
 /// A flag that is a warning where it is set.
@@ -162,13 +161,34 @@ fn risky_flag(fields: &Fields<'_>, key: &str, warning: &str) -> bool {
 }
 
 /// A page may send what goes up, and the credential where one is asked for.
-fn preflights(access: &Access, allow: &Allowance, request_headers: &[Box<str>]) -> Preflights {
+fn preflights(
+    access: &Access,
+    allow: &Allowance,
+    request_headers: &[Box<str>],
+    acting_headers: &[&str],
+) -> Preflights {
     let credentials: &[&str] = match access {
         Access::Server { .. } => &CREDENTIAL_HEADERS,
         Access::Browser => &[],
     };
     let named = request_headers.iter().map(|name| &**name);
+    let named = named.chain(acting_headers.iter().copied());
     Preflights::new(&allow.methods(), named.chain(credentials.iter().copied()))
+}
+
+/// The headers in which callers of a route name their user, each once.
+fn acting_headers<'c>(
+    fields: &Fields<'_>,
+    callers: &HashMap<&str, &'c NamedCaller>,
+) -> Vec<&'c str> {
+    // What is wrong with the list is told where it is compiled.
+    let quiet = Findings::default();
+    let mut headers = fields.noting_in(&quiet).each("callers", |at| {
+        callers.get(at.text()?)?.acts_as.as_ref()?.header()
+    });
+    headers.sort_unstable();
+    headers.dedup();
+    headers
 }
 
 fn site<'s>(at: At<'_>, sites: &'s [NamedSite]) -> Option<&'s NamedSite> {
@@ -185,6 +205,10 @@ fn site<'s>(at: At<'_>, sites: &'s [NamedSite]) -> Option<&'s NamedSite> {
 }
 
 fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
+    let quiet = Findings::default();
+    let token = fields.noting_in(&quiet);
+    let is_signed = token.optional("token", |at| Some(at.text()? == "server"));
+    let is_signed = is_signed == Some(true);
     if !fields.has("allow") {
         fields.problem("allow is missing; list capabilities such as search and read-pages: without them nothing may be done");
     }
@@ -195,6 +219,9 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
             let cure = cure(name, catalogue.names(), "capabilities");
             at.problem(format!("there is no such capability; {cure}"));
         }
+        if name == ALL && is_signed {
+            at.warning("callers of this route may do everything but obtain credentials, also delete pages and manage users; list the capabilities they need");
+        }
         if name == MINTING {
             at.warning("callers of this route may obtain sessions, passwords and tokens of the site; allow it only where nothing else will do");
         }
@@ -203,11 +230,8 @@ fn allowance(fields: &Fields<'_>, catalogue: &Catalogue) -> Option<Allowance> {
     Some(catalogue.join(&chosen))
 }
 
-fn server(
-    fields: &Fields<'_>,
-    site: Option<&NamedSite>,
-    callers: &HashMap<&str, &NamedCaller>,
-) -> Option<Access> {
+fn server(fields: &Fields<'_>, site: Option<&NamedSite>, parts: &Parts<'_>) -> Option<Access> {
+    let callers = parts.callers;
     if site.is_some_and(|site| !site.has_server_tokens) {
         fields.problem_at(
             "token",
@@ -228,9 +252,9 @@ fn server(
         if !taken.insert(name.to_owned()) {
             at.problem("this caller stands twice; remove one");
         }
+        let acts_as = named.acts_as.as_ref()?;
         let site = site?.site.as_ref()?;
-        let user = User::parse(named.acts_as.as_ref()?, site.user_encoding);
-        let user = user.map_err(|fault| {
+        let acts_as = acts_as.at_site(site).map_err(|fault| {
             at.problem(format!(
                 "this caller's acts_as cannot be used at site {}: {fault}",
                 site.name
@@ -238,7 +262,7 @@ fn server(
         });
         Some(ActingCaller {
             caller: named.caller.clone()?,
-            acts_as: ActsAs::Fixed(user.ok()?),
+            acts_as: acts_as.ok()?,
         })
     });
     check_apart(fields, &acting);
@@ -270,8 +294,12 @@ fn browser(fields: &Fields<'_>, site: Option<&NamedSite>) -> Option<Access> {
     Some(Access::Browser)
 }
 
-fn request_header(at: At<'_>) -> Option<Box<str>> {
+fn request_header(at: At<'_>, acting_headers: &[&str]) -> Option<Box<str>> {
     let name = header_name(at)?;
+    if acting_headers.contains(&&*name) {
+        at.problem("a caller of this route names its user in this header, which goes no further; remove it here");
+        return None;
+    }
     if names::never_go_up(&name) {
         at.problem("this header says who asks, for which site, from where, or how the message is framed; it never goes up");
         return None;
@@ -342,12 +370,12 @@ pub(super) fn check_use(
             file.warning_on(&named.spot, "no route lists this caller");
         }
         if earnest && named.has_published_secret {
-            file.problem_on(&named.keys_spot, signing::PUBLISHED);
+            file.problem_on(&named.credential_spot, signing::PUBLISHED);
         }
         let digests = named.caller.iter().flat_map(|caller| caller.api_keys());
         if earnest && digests.copied().any(|digest| Some(digest) == example) {
             file.problem_on(
-                &named.keys_spot,
+                &named.credential_spot,
                 "this is the digest of the key printed in the documentation, which everybody knows; run countersign key new",
             );
         }

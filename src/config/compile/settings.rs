@@ -12,7 +12,7 @@ use crate::config::reference::References;
 use crate::config::tls::Tls;
 use crate::config::tree::{At, Fields};
 use crate::policy::forwarded::TrustedProxies;
-use crate::policy::limit::{ConnectionLimits, RequestLimits, SharedLimits};
+use crate::policy::limit::{CallerLimits, ConnectionLimits, RequestLimits, SharedLimits};
 
 /// What the program is started with.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub struct Settings {
     /// How long requests in flight may take to finish when the program stops.
     pub drain_timeout: Duration,
     /// What each caller may use.
-    pub caller_limits: Vec<(Arc<str>, RequestLimits)>,
+    pub caller_limits: Vec<(Arc<str>, CallerLimits)>,
     /// What those may use who hold no credential.
     pub shared_limits: SharedLimits,
     /// Whether records hold the path as it came.
@@ -50,7 +50,11 @@ pub struct Listener {
     pub proxy_protocol: bool,
 }
 
-pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Option<Settings> {
+/// The settings, and what one user of a caller may use where the caller says nothing.
+pub(super) fn compile(
+    file: &Fields<'_>,
+    references: &References<'_>,
+) -> (Settings, Option<WrittenLimits>) {
     let listeners = listeners(file, references);
     let admin = file.optional("admin", |at| {
         let fields = at.fields(&["address"])?;
@@ -79,8 +83,8 @@ pub(super) fn compile(file: &Fields<'_>, references: &References<'_>) -> Option<
         records_origins: false,
     };
     file.optional("log", |at| log(at, &mut settings));
-    file.optional("limits", |at| limits(at, &mut settings));
-    Some(settings)
+    let per_user = file.optional("limits", |at| limits(at, &mut settings));
+    (settings, per_user.flatten())
 }
 
 fn log(at: At<'_>, settings: &mut Settings) -> Option<()> {
@@ -145,11 +149,11 @@ fn is_taken(taken: SocketAddr, wanted: SocketAddr) -> bool {
 }
 
 /// Whether what is sent to an address crosses no network.
-fn is_loopback(address: SocketAddr) -> bool {
+pub(super) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn limits(at: At<'_>, settings: &mut Settings) -> Option<()> {
+fn limits(at: At<'_>, settings: &mut Settings) -> Option<Option<WrittenLimits>> {
     let fields = at.fields(&[
         "connections",
         "connections_per_address",
@@ -161,6 +165,7 @@ fn limits(at: At<'_>, settings: &mut Settings) -> Option<()> {
         "per_address",
         "per_route",
         "per_origin",
+        "per_user",
         "unidentified",
     ])?;
     let count = |key: &str, target: &mut usize| {
@@ -197,48 +202,84 @@ fn limits(at: At<'_>, settings: &mut Settings) -> Option<()> {
         ("per_route", &mut shared.per_route),
         ("per_origin", &mut shared.per_origin),
     ] {
-        let read = |at: At<'_>| request_limits(at, *target);
-        if let Some(limits) = fields.optional(key, read) {
-            *target = limits;
+        if let Some(limits) = fields.optional(key, WrittenLimits::read) {
+            *target = limits.over(*target);
         }
     }
-    let read = |at: At<'_>| Some(rates(&at.fields(&RATES)?, shared.unidentified));
+    let read = |at: At<'_>| Some(WrittenLimits::of(&at.fields(&RATES)?));
     if let Some(limits) = fields.optional("unidentified", read) {
-        shared.unidentified = limits;
+        shared.unidentified = limits.over(shared.unidentified);
     }
-    Some(())
+    Some(fields.optional("per_user", WrittenLimits::read))
 }
 
 const RATES: [&str; 2] = ["requests_per_second", "burst"];
 
-/// `{ requests_per_second: 50, burst: 100, in_flight: 64 }`.
-pub(super) fn request_limits(at: At<'_>, defaults: RequestLimits) -> Option<RequestLimits> {
-    let [per_second, burst] = RATES;
-    let fields = at.fields(&[per_second, burst, "in_flight"])?;
-    let in_flight = fields.optional("in_flight", |at| at.count(1_000_000));
-    Some(RequestLimits {
-        in_flight_max: in_flight.unwrap_or(defaults.in_flight_max),
-        ..rates(&fields, defaults)
-    })
+/// `{ requests_per_second: 50, burst: 100, in_flight: 64 }`, as far as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WrittenLimits {
+    per_second: Option<NonZeroU32>,
+    burst: Option<NonZeroU32>,
+    in_flight: Option<u32>,
 }
 
-/// Where only the rate is said, the burst stands to it as the default's to the default rate.
-fn rates(fields: &Fields<'_>, defaults: RequestLimits) -> RequestLimits {
-    let [per_second, burst] = RATES.map(|key| {
-        let count = fields.optional(key, |at| at.count(1_000_000));
-        count.and_then(NonZeroU32::new)
-    });
-    let in_proportion = |rate: NonZeroU32| {
-        let times = u64::from(defaults.burst.get()) * u64::from(rate.get());
-        let burst = times / u64::from(defaults.per_second.get());
-        u32::try_from(burst).ok().and_then(NonZeroU32::new)
+impl WrittenLimits {
+    fn read(at: At<'_>) -> Option<Self> {
+        let [per_second, burst] = RATES;
+        Some(Self::of(&at.fields(&[per_second, burst, "in_flight"])?))
+    }
+
+    fn of(fields: &Fields<'_>) -> Self {
+        let [per_second, burst] = RATES.map(|key| {
+            let count = fields.optional(key, |at| at.count(1_000_000));
+            count.and_then(NonZeroU32::new)
+        });
+        Self {
+            per_second,
+            burst,
+            in_flight: fields.optional("in_flight", |at| at.count(1_000_000)),
+        }
+    }
+
+    /// With defaults for what is not written. Where only the rate is, the burst stands to it as the
+    /// default's to the default rate.
+    pub(super) fn over(self, defaults: RequestLimits) -> RequestLimits {
+        let in_proportion = |rate: NonZeroU32| {
+            let times = u64::from(defaults.burst.get()) * u64::from(rate.get());
+            let burst = times / u64::from(defaults.per_second.get());
+            u32::try_from(burst).ok().and_then(NonZeroU32::new)
+        };
+        RequestLimits {
+            per_second: self.per_second.unwrap_or(defaults.per_second),
+            burst: self
+                .burst
+                .or(self.per_second.and_then(in_proportion))
+                .unwrap_or(defaults.burst),
+            in_flight_max: self.in_flight.unwrap_or(defaults.in_flight_max),
+        }
+    }
+}
+
+/// What a caller may use, and each user it chooses: as its `limits` say, then as the file says of all
+/// callers, then a quarter.
+pub(super) fn caller_limits(fields: &Fields<'_>, per_user: Option<WrittenLimits>) -> CallerLimits {
+    let read = |at: At<'_>| {
+        let [per_second, burst] = RATES;
+        let fields = at.fields(&[per_second, burst, "in_flight", "per_user"])?;
+        let per_user = fields.optional("per_user", WrittenLimits::read);
+        Some((WrittenLimits::of(&fields), per_user))
     };
-    RequestLimits {
-        per_second: per_second.unwrap_or(defaults.per_second),
-        burst: burst
-            .or(per_second.and_then(in_proportion))
-            .unwrap_or(defaults.burst),
-        ..defaults
+    let (all, own) = fields.optional("limits", read).unzip();
+    let all = all.map_or(RequestLimits::CALLER, |all: WrittenLimits| {
+        all.over(RequestLimits::CALLER)
+    });
+    let per_user = [per_user, own.flatten()];
+    CallerLimits {
+        all,
+        per_user: per_user
+            .into_iter()
+            .flatten()
+            .fold(all.quarter(), |limits, written| written.over(limits)),
     }
 }
 

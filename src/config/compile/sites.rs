@@ -13,7 +13,7 @@ use crate::config::words::cure;
 use crate::policy::host::{Host, Scheme, is_loopback, port_number, split_port};
 use crate::policy::origin::{OriginPattern, Origins};
 use crate::policy::site::{BrowserToken, Site, SiteAddress, Timeouts};
-use crate::signing::{Dialect, Secret, Signer, UserEncoding};
+use crate::signing::{Dialect, Secret, Signer, User, UserEncoding};
 
 /// A site as far as it could be compiled; `None` keeps its name known to the routes.
 pub(super) struct NamedSite {
@@ -27,7 +27,12 @@ pub(super) struct NamedSite {
     /// Whether it has no token but the emulator's own, which are published and open no real site;
     /// also where the tokens are not looked up, since then nobody can tell.
     pub(super) is_emulated: bool,
+    /// Users of whom the operator is told where a caller can be one of them: `=admin`, `1`.
+    pub(super) administrators: Vec<String>,
 }
+
+/// The first user of a site, by name and id.
+const ADMINISTRATORS: [&str; 2] = ["=admin", "1"];
 
 /// The key of the emulator's server token.
 const EMULATED_KEY: &str = include_str!("../../../deploy/emulator/token_key");
@@ -47,13 +52,14 @@ pub struct SiteTokens {
 }
 
 /// What a site may say of itself.
-const SITE_KEYS: [&str; 12] = [
+const SITE_KEYS: [&str; 13] = [
     "url",
     "plaintext",
     "ca",
     "http2",
     "dialect",
     "user_encoding",
+    "administrators",
     "server_tokens",
     "browser_token",
     "forward_address",
@@ -132,6 +138,8 @@ fn named_site(at: At<'_>, name: &str, references: &References<'_>) -> NamedSite 
     let site = fields
         .as_ref()
         .and_then(|fields| site(fields, name, references, is_emulated));
+    let administrators = fields.as_ref().filter(|_| has("administrators"));
+    let administrators = administrators.map(|fields| fields.each("administrators", administrator));
     NamedSite {
         name: name.into(),
         spot: at.spot(),
@@ -139,7 +147,21 @@ fn named_site(at: At<'_>, name: &str, references: &References<'_>) -> NamedSite 
         has_browser_token: has("browser_token"),
         site: site.map(Arc::new),
         is_emulated,
+        administrators: administrators
+            .unwrap_or_else(|| ADMINISTRATORS.map(str::to_owned).to_vec()),
     }
+}
+
+fn administrator(at: At<'_>) -> Option<String> {
+    if at.is_number() {
+        at.problem("write the user id in quotes, such as \"7\"");
+        return None;
+    }
+    let text = at.text()?;
+    // However the site spells it: it is only compared.
+    let user = User::parse(text, UserEncoding::Raw);
+    user.map_err(|fault| at.problem(fault)).ok()?;
+    Some(text.to_owned())
 }
 
 /// Whether the only tokens of a site are the emulator's. Its address says nothing: behind one of this

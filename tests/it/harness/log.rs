@@ -1,10 +1,11 @@
 //! What is written to the log, kept to be read.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use countersign::telemetry::{self, LogFormat};
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Everything that was written so far.
@@ -14,6 +15,10 @@ pub struct Capture(Arc<Mutex<Vec<u8>>>);
 impl Capture {
     /// Listens to this thread, on which everything of a test runs, until the guard is dropped.
     pub fn start(format: LogFormat, filter: &str) -> (Self, DefaultGuard) {
+        // While there is one listener, an event that another thread is the first to write would be
+        // judged by what that thread listens to, and lost for all: so there are always two.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+        LazyLock::force(&SECOND);
         let capture = Self::default();
         let subscriber = telemetry::subscriber(format, filter, capture.clone());
         (capture, tracing::subscriber::set_default(subscriber))

@@ -29,9 +29,6 @@ const SECRET_BYTES_MIN: usize = 16;
 /// Most pieces of what is signed.
 const PARTS_MAX: usize = 16;
 
-/// What is said of a caller with a key beside.
-pub(super) const NOT_ALONE: &str = "a caller presents one credential; write a caller for each";
-
 /// What a scheme is made of.
 const KEYS: [&str; 21] = [
     "preset",
