@@ -4,7 +4,7 @@
 //! requests under way: listeners go on for a moment, so that a balancer can notice, and connections
 //! that are idle at the end are dropped.
 
-pub mod admin;
+mod admin;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use self::admin::Admin;
 use crate::config::Settings;
 use crate::gateway::Gateway;
 use crate::policy::Policy;
@@ -56,7 +57,7 @@ pub struct BindError {
 /// A gateway that is listening.
 pub struct Server {
     listeners: Vec<(TcpListener, bool)>,
-    admin: Option<TcpListener>,
+    admin: Option<Admin>,
     gateway: Arc<Gateway>,
     drain_timeout: Duration,
 }
@@ -85,8 +86,8 @@ impl Server {
         for listener in &settings.listeners {
             listeners.push((bind(listener.address).await?, listener.h2c));
         }
-        let admin = match settings.admin {
-            Some(address) => Some(bind(address).await?),
+        let admin = match &settings.admin {
+            Some(admin) => Some((admin, bind(admin.address).await?)),
             None => None,
         };
         let telemetry = Arc::new(Telemetry::new(Detail {
@@ -94,7 +95,13 @@ impl Server {
             origins: settings.records_origins,
         }));
         let network = Network::new(policy.routes().map(|route| &route.site));
-        let generation = Generation::new(policy, &settings.caller_limits, &settings.shared_limits);
+        let effective = settings.effective(&policy);
+        let generation = Generation::new(
+            policy,
+            &settings.caller_limits,
+            &settings.shared_limits,
+            effective,
+        );
         for (_, watched) in generation.sites() {
             watched.addresses.resolve().await;
         }
@@ -104,10 +111,24 @@ impl Server {
             Slots::new(settings.connections, telemetry),
             Box::new(network),
         );
+        let gateway = Arc::new(gateway);
+        let admin = match admin {
+            Some((admin, listener)) => {
+                let token = admin.token.clone();
+                let started = listener.into_std().and_then(|listener| {
+                    Admin::start(listener, token, Shared::of(Arc::clone(&gateway)))
+                });
+                Some(started.map_err(|error| BindError {
+                    address: admin.address,
+                    fault: error.to_string(),
+                })?)
+            }
+            None => None,
+        };
         Ok(Self {
             listeners,
             admin,
-            gateway: Arc::new(gateway),
+            gateway,
             drain_timeout: settings.drain_timeout,
         })
     }
@@ -122,19 +143,12 @@ impl Server {
 
     /// The address it listens on for operators.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.local_addr().ok()
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// What can be asked about it while it serves.
     pub fn shared(&self) -> Shared {
-        let gateway = Arc::clone(&self.gateway);
-        Shared {
-            telemetry: Arc::clone(&gateway.telemetry),
-            slots: Arc::clone(&gateway.slots),
-            in_flight: Arc::clone(&gateway.in_flight),
-            draining: Arc::clone(&gateway.draining),
-            gateway,
-        }
+        Shared::of(Arc::clone(&self.gateway))
     }
 
     /// Serves until `stop` resolves, then finishes what is under way and returns.
@@ -147,9 +161,8 @@ impl Server {
             let (gateway, watched) = (Arc::clone(&self.gateway), Arc::clone(watched));
             tasks.spawn(async move { gateway.keep_probing(&watched).await });
         }
-        if let Some(admin) = self.admin {
-            tasks.spawn(admin::serve(admin, shared.clone()));
-        }
+        // Answers until all is over.
+        let _admin = self.admin;
         let mut accepting = JoinSet::new();
         let (drain, drained) = watch::channel(Phase::Serving);
         for (listener, h2c) in self.listeners {
@@ -200,6 +213,16 @@ enum Phase {
 }
 
 impl Shared {
+    fn of(gateway: Arc<Gateway>) -> Self {
+        Self {
+            telemetry: Arc::clone(&gateway.telemetry),
+            slots: Arc::clone(&gateway.slots),
+            in_flight: Arc::clone(&gateway.in_flight),
+            draining: Arc::clone(&gateway.draining),
+            gateway,
+        }
+    }
+
     /// What is learnt of each site, by name.
     pub fn generation(&self) -> Arc<Generation> {
         self.gateway.live.pin()

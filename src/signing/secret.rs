@@ -40,6 +40,11 @@ impl Secret {
         self.expose().as_bytes().ct_eq(presented).into()
     }
 
+    /// Whether it has at least so many bytes.
+    pub fn is_as_long_as(&self, bytes: usize) -> bool {
+        self.expose().len() >= bytes
+    }
+
     /// Whether there is no text at all, as from an environment variable set to nothing.
     pub fn is_empty(&self) -> bool {
         self.expose().is_empty()

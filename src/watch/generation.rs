@@ -11,10 +11,12 @@ use super::breaker::Breaker;
 use super::budget::Budgets;
 use super::names::Addresses;
 use super::quiet::Quiet;
+use crate::policy::effective::Effective;
 use crate::policy::limit::{RequestLimits, SharedLimits};
 use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
 use crate::policy::{Identity, Policy};
+use crate::telemetry::{Meters, Tally};
 
 /// What requests live under from their beginning to their end.
 #[derive(Debug)]
@@ -23,6 +25,10 @@ pub struct Generation {
     pub policy: Policy,
     /// What callers and pages use.
     pub budgets: Budgets,
+    /// What is counted of exchanges.
+    pub meters: Meters,
+    /// The rules as people are shown them.
+    pub effective: Effective,
     sites: HashMap<Arc<str>, Arc<Watched>, RandomState>,
 }
 
@@ -43,6 +49,8 @@ pub struct Watched {
     pub server_token_refused: Quiet,
     /// That it does not take the browser token.
     pub browser_token_refused: Quiet,
+    /// How attempts to send a request there ended.
+    pub attempts: Tally<&'static str>,
 }
 
 impl Generation {
@@ -51,6 +59,7 @@ impl Generation {
         policy: Policy,
         callers: &[(Arc<str>, RequestLimits)],
         shared: &SharedLimits,
+        effective: Effective,
     ) -> Self {
         let mut routes: Vec<_> = policy.routes().collect();
         routes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -65,8 +74,10 @@ impl Generation {
         let for_pages = routes.iter().filter(|route| route.is_for_browsers());
         let budgets = Budgets::new(callers, for_pages.map(|route| &route.name), shared);
         Self {
+            meters: Meters::new(&policy),
             policy,
             budgets,
+            effective,
             sites,
         }
     }
@@ -92,6 +103,7 @@ impl Watched {
             breaker: Breaker::new(Arc::clone(&site.name)),
             server_token_refused: Quiet::default(),
             browser_token_refused: Quiet::default(),
+            attempts: Tally::default(),
         })
     }
 }

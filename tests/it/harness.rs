@@ -85,6 +85,7 @@ pub fn compile(text: &str, site: SocketAddr) -> Result<Loaded, Unusable> {
     let environment = |name: &str| match name {
         "TOKEN_KEY" => Some(TOKEN_KEY.to_owned()),
         "TOKEN_SECRET" => Some(TOKEN_SECRET.to_owned()),
+        "ADMIN_TOKEN" => Some("canary-admin-token-0123456789".to_owned()),
         "BROWSER_KEY" => Some(BROWSER_KEY.to_owned()),
         "EMULATED_KEY" => Some(countersign_emulator::TOKEN_KEY.to_owned()),
         "EMULATED_SECRET" => Some(countersign_emulator::TOKEN_SECRET.to_owned()),

@@ -40,6 +40,7 @@ fn load(text: &str) -> Result<config::Loaded, config::Unusable> {
     std::fs::write(folder.path().join("ca.pem"), authority.cert.pem()).unwrap();
     let environment = |name: &str| match name {
         "KEY" | "SECRET" | "BROWSER" => Some("canary".to_owned()),
+        "TOKEN" => Some("0123456789abcdef".to_owned()),
         "DIGEST" => Some("0123456789abcdef".repeat(4)),
         _ => None,
     };

@@ -30,6 +30,7 @@ mod leaks;
 mod limits;
 mod logging;
 mod machine;
+mod metrics;
 mod minting;
 mod records;
 mod reference;

@@ -99,6 +99,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
             "telemetry",
             "config",
             "policy",
+            "signing",
         ],
         "client" => &[],
         "cli" => &[

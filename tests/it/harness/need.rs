@@ -16,10 +16,20 @@ pub enum Need {
     Files,
     /// A pseudo-terminal, which python3 makes.
     Terminal,
+    /// Prometheus and promtool.
+    Prometheus,
 }
 
 /// What the two variables may name; `docker` is for `.ci/docker`.
-const NAMES: [&str; 6] = ["all", "browser", "clients", "docker", "files", "terminal"];
+const NAMES: [&str; 7] = [
+    "all",
+    "browser",
+    "clients",
+    "docker",
+    "files",
+    "prometheus",
+    "terminal",
+];
 
 impl Need {
     fn name(self) -> &'static str {
@@ -28,6 +38,7 @@ impl Need {
             Self::Clients => "clients",
             Self::Files => "files",
             Self::Terminal => "terminal",
+            Self::Prometheus => "prometheus",
         }
     }
 
