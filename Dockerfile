@@ -26,8 +26,11 @@ COPY deploy/emulator deploy/emulator
 COPY benches benches
 COPY emulator emulator
 COPY src src
+COPY build.rs ./
+# The commit, which no checkout tells in here.
+ARG REVISION=unknown
 # cargo goes by times of change, and those of a checkout may be older than the layer above.
-RUN touch src/main.rs src/lib.rs emulator/src/lib.rs && cargo build --release --locked --bin countersign
+RUN touch src/main.rs src/lib.rs emulator/src/lib.rs && COUNTERSIGN_COMMIT="$REVISION" cargo build --release --locked --bin countersign
 
 FROM ${RUNTIME_IMAGE}
 ARG VERSION=0.1.0

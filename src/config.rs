@@ -1,6 +1,7 @@
 //! proxy.yaml becomes settings and a policy, or every problem at once.
 
 pub mod compile;
+mod effective;
 mod file;
 mod lines;
 mod node;

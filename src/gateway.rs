@@ -338,7 +338,9 @@ impl Gateway {
             queue.extend_from_slice(token.as_bytes());
             queue.extend_from_slice(b"\r\n\r\n");
             drop(token);
-            exchange.asked = Some(Instant::now());
+            let now = Instant::now();
+            exchange.asked = Some(now);
+            exchange.wait(now);
             exchange.asks += 1;
             let mut relay = Relay::new(down, &mut up, exchange, &mut replay, terms);
             match poll_fn(|cx| relay.poll(cx)).await {
@@ -354,7 +356,10 @@ impl Gateway {
                         && terms.may_repeat
                         && exchange.site_status.is_none()
                         && replay.is_whole()
-                        && exchange.attempts <= site.retries_max => {}
+                        && exchange.attempts <= site.retries_max =>
+                {
+                    exchange.settle(Failure::Reset.cause());
+                }
                 Err(broken) => return Err(broken),
             }
         }
@@ -383,7 +388,10 @@ impl Gateway {
             }
             let address = watched.addresses.pick(attempt);
             let address = address.ok_or(Broken::Unmade(Failure::Dns))?;
-            let dialled = timeout_at(deadline, self.dial.dial(site, address)).await;
+            let (site, watched) = (Arc::clone(site), Arc::clone(watched));
+            exchange.wait(Instant::now());
+            let dialled = timeout_at(deadline, self.dial.dial(&site, address)).await;
+            exchange.end_wait(Instant::now());
             match dialled {
                 Ok(Ok(stream)) => return Ok((Connection::new(stream), key, false)),
                 // What was left of the time may be what an attempt before this one left.
@@ -399,6 +407,7 @@ impl Gateway {
                     if !again {
                         return Err(Broken::Unmade(failure));
                     }
+                    exchange.settle(failure.cause());
                 }
             }
         }

@@ -7,6 +7,7 @@ pub mod acts_as;
 pub mod caller;
 pub mod capability;
 pub mod cors;
+pub mod effective;
 pub(crate) mod escape;
 pub mod fault;
 pub mod forwarded;

@@ -5,7 +5,7 @@
 //! that are idle at the end are dropped.
 
 mod accept;
-pub mod admin;
+mod admin;
 mod certificates;
 mod proxied;
 
@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use self::accept::{Accept, Phase};
+use self::admin::Admin;
 use self::proxied::Proxied;
 use crate::config::Settings;
 use crate::config::tls::Tls;
@@ -59,7 +60,7 @@ pub struct BindError {
 /// A gateway that is listening.
 pub struct Server {
     listeners: Vec<Listening>,
-    admin: Option<TcpListener>,
+    admin: Option<Admin>,
     gateway: Arc<Gateway>,
     drain_timeout: Duration,
 }
@@ -93,30 +94,9 @@ impl Server {
     /// # Errors
     /// The first address that cannot be listened on.
     pub async fn bind(settings: &Settings, policy: Policy) -> Result<Self, BindError> {
-        let workers = tokio::runtime::Handle::current().metrics().num_workers();
-        let handshakes = Arc::new(Handshakes::new(&settings.connections, workers));
-        let mut listeners = Vec::new();
-        for listener in &settings.listeners {
-            let secured = |tls: &Tls| {
-                let material = certificates::material(tls).map_err(|fault| BindError {
-                    address: listener.address,
-                    fault,
-                })?;
-                let handshakes = Arc::clone(&handshakes);
-                Ok((
-                    Arc::new(tls::Listener::new(material, handshakes)),
-                    tls.clone(),
-                ))
-            };
-            listeners.push(Listening {
-                socket: bind(listener.address).await?,
-                h2c: listener.h2c,
-                proxied: Proxied::new(listener),
-                tls: listener.tls.as_ref().map(secured).transpose()?,
-            });
-        }
-        let admin = match settings.admin {
-            Some(address) => Some(bind(address).await?),
+        let listeners = listen(settings).await?;
+        let admin = match &settings.admin {
+            Some(admin) => Some((admin, bind(admin.address).await?)),
             None => None,
         };
         let telemetry = Arc::new(Telemetry::new(Detail {
@@ -124,7 +104,13 @@ impl Server {
             origins: settings.records_origins,
         }));
         let network = Network::new(policy.routes().map(|route| &route.site));
-        let generation = Generation::new(policy, &settings.caller_limits, &settings.shared_limits);
+        let effective = settings.effective(&policy);
+        let generation = Generation::new(
+            policy,
+            &settings.caller_limits,
+            &settings.shared_limits,
+            effective,
+        );
         for (_, watched) in generation.sites() {
             watched.addresses.resolve().await;
         }
@@ -135,10 +121,24 @@ impl Server {
             Slots::new(settings.connections, telemetry),
             Box::new(network),
         );
+        let gateway = Arc::new(gateway);
+        let admin = match admin {
+            Some((admin, listener)) => {
+                let token = admin.token.clone();
+                let started = listener.into_std().and_then(|listener| {
+                    Admin::start(listener, token, Shared::of(Arc::clone(&gateway)))
+                });
+                Some(started.map_err(|error| BindError {
+                    address: admin.address,
+                    fault: error.to_string(),
+                })?)
+            }
+            None => None,
+        };
         Ok(Self {
             listeners,
             admin,
-            gateway: Arc::new(gateway),
+            gateway,
             drain_timeout: settings.drain_timeout,
         })
     }
@@ -153,19 +153,12 @@ impl Server {
 
     /// The address it listens on for operators.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.local_addr().ok()
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// What can be asked about it while it serves.
     pub fn shared(&self) -> Shared {
-        let gateway = Arc::clone(&self.gateway);
-        Shared {
-            telemetry: Arc::clone(&gateway.telemetry),
-            slots: Arc::clone(&gateway.slots),
-            in_flight: Arc::clone(&gateway.in_flight),
-            draining: Arc::clone(&gateway.draining),
-            gateway,
-        }
+        Shared::of(Arc::clone(&self.gateway))
     }
 
     /// Serves until `stop` resolves, then finishes what is under way and returns.
@@ -181,9 +174,8 @@ impl Server {
         for keeper in self.gateway.live.pin().tokens.keepers() {
             tasks.spawn(keeper);
         }
-        if let Some(admin) = self.admin {
-            tasks.spawn(admin::serve(admin, shared.clone()));
-        }
+        // Answers until all is over.
+        let _admin = self.admin;
         let mut accepting = JoinSet::new();
         let (drain, drained) = watch::channel(Phase::Serving);
         for listener in self.listeners {
@@ -233,6 +225,16 @@ impl Server {
 }
 
 impl Shared {
+    fn of(gateway: Arc<Gateway>) -> Self {
+        Self {
+            telemetry: Arc::clone(&gateway.telemetry),
+            slots: Arc::clone(&gateway.slots),
+            in_flight: Arc::clone(&gateway.in_flight),
+            draining: Arc::clone(&gateway.draining),
+            gateway,
+        }
+    }
+
     /// What is learnt of each site, by name.
     pub fn generation(&self) -> Arc<Generation> {
         self.gateway.live.pin()
@@ -271,6 +273,33 @@ async fn keep_sweeping(gateway: Arc<Gateway>) {
         sleep(SWEEP).await;
         gateway.pool.sweep();
     }
+}
+
+/// Listens on every address for callers.
+async fn listen(settings: &Settings) -> Result<Vec<Listening>, BindError> {
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    let handshakes = Arc::new(Handshakes::new(&settings.connections, workers));
+    let mut listeners = Vec::new();
+    for listener in &settings.listeners {
+        let secured = |tls: &Tls| {
+            let material = certificates::material(tls).map_err(|fault| BindError {
+                address: listener.address,
+                fault,
+            })?;
+            let handshakes = Arc::clone(&handshakes);
+            Ok((
+                Arc::new(tls::Listener::new(material, handshakes)),
+                tls.clone(),
+            ))
+        };
+        listeners.push(Listening {
+            socket: bind(listener.address).await?,
+            h2c: listener.h2c,
+            proxied: Proxied::new(listener),
+            tls: listener.tls.as_ref().map(secured).transpose()?,
+        });
+    }
+    Ok(listeners)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {

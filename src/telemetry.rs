@@ -5,6 +5,7 @@
 //! none of them, paths and origins only where the file asks for them.
 
 mod log;
+mod meters;
 mod metrics;
 mod record;
 
@@ -18,6 +19,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 pub use self::log::queue::LogWriter;
+pub use self::meters::{Ending, Histogram, Meters, Observed, RouteMeters, Tally};
 pub use self::metrics::Telemetry;
 pub use self::record::{Detail, Record};
 

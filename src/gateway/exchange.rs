@@ -23,6 +23,12 @@ use crate::watch::replays::Remembered;
 use crate::wire::head::AnswerHead;
 use crate::wire::{Announced, Downstream, Outgoing};
 
+/// The outcome of an attempt that the site answered.
+const ANSWERED: &str = "answered";
+
+/// The outcome of an attempt that was given up before the site answered, for no fault of the site's.
+const ABANDONED: &str = "abandoned";
+
 /// What is known of an exchange while it is under way. When it is dropped, however it ends, its
 /// record is written.
 #[derive(Debug)]
@@ -57,6 +63,13 @@ pub(super) struct Exchange<'g> {
     /// How many times it was.
     pub(super) asks: u32,
     pub(super) upstream: Option<Duration>,
+    /// Since when the site is waited for, and for how long it was before.
+    waits: Option<Instant>,
+    waited: Duration,
+    /// The gateway's own share of the time to the beginning of the answer.
+    own: Option<Duration>,
+    /// Attempts whose outcome is counted.
+    settled: u32,
     _in_flight: InFlight,
 }
 
@@ -104,6 +117,10 @@ impl<'g> Exchange<'g> {
             asked: None,
             asks: 0,
             upstream: None,
+            waits: None,
+            waited: Duration::ZERO,
+            own: None,
+            settled: 0,
             _in_flight: InFlight::new(&gateway.in_flight),
         }
     }
@@ -165,11 +182,43 @@ impl<'g> Exchange<'g> {
             keeps: terms.keeps,
         });
         self.status = head.status;
+        self.note_begun();
         Ok(())
     }
 
+    /// Notes that the site is waited for from now on.
+    pub(super) fn wait(&mut self, now: Instant) {
+        self.waits = Some(now);
+    }
+
+    /// Notes that it is not any more.
+    pub(super) fn end_wait(&mut self, now: Instant) {
+        if let Some(since) = self.waits.take() {
+            self.waited += now - since;
+        }
+    }
+
+    /// Notes that an answer begins, whosever it is.
+    pub(super) fn note_begun(&mut self) {
+        let now = Instant::now();
+        self.end_wait(now);
+        self.own = Some((now - self.started).saturating_sub(self.waited));
+    }
+
+    /// Counts how an attempt ended, each once.
+    pub(super) fn settle(&mut self, outcome: &'static str) {
+        self.end_wait(Instant::now());
+        self.settled += 1;
+        if let Stage::Admitted(admitted) = &self.stage {
+            admitted.watched.attempts.count(outcome);
+        }
+    }
+
     /// Notes that the site answered, whatever it said.
-    pub(super) fn note_answer(&self, now: Instant) {
+    pub(super) fn note_answer(&mut self, status: u16, now: Instant) {
+        self.site_status = Some(status);
+        self.upstream = self.asked.map(|asked| now - asked);
+        self.end_wait(now);
         if let Stage::Admitted(admitted) = &self.stage {
             admitted.watched.breaker.answered(now);
         }
@@ -178,6 +227,7 @@ impl<'g> Exchange<'g> {
     /// Notes why the site gave no answer, and what that says of it.
     pub(super) fn note_failure(&mut self, failure: Failure, evidence: Evidence) {
         self.cause = Some(failure.cause());
+        self.settle(failure.cause());
         let Stage::Admitted(admitted) = &self.stage else {
             return;
         };
@@ -197,8 +247,9 @@ impl<'g> Exchange<'g> {
     }
 }
 
-impl Drop for Exchange<'_> {
-    fn drop(&mut self) {
+impl Exchange<'_> {
+    /// What is settled only when it is over.
+    fn settle_rest(&mut self) {
         // Whoever is told that something is broken here or at the site may send it again.
         if let Stage::Admitted(admitted) = &mut self.stage
             && let Some(remembered) = &mut admitted.remembered
@@ -206,12 +257,24 @@ impl Drop for Exchange<'_> {
         {
             remembered.keep();
         }
+        if self.attempts > self.settled {
+            self.settle(match self.site_status {
+                Some(_) => ANSWERED,
+                None => ABANDONED,
+            });
+        }
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        self.settle_rest();
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let found = &self.found;
         let foreign = found.foreign.as_ref();
         let detail = self.gateway.telemetry.detail();
         let typed = &self.typed;
-        self.gateway.telemetry.record(&Record {
+        let record = Record {
             request_id: self.id.as_str(),
             caller: found.caller.as_deref(),
             user: found.user.as_ref().map(crate::signing::User::as_sent),
@@ -251,8 +314,13 @@ impl Drop for Exchange<'_> {
             request_bytes: self.request_bytes,
             answer_bytes: self.answer_bytes,
             upstream_ms: self.upstream.map(millis),
-            total_ms: millis(self.started.elapsed()),
-        });
+            total: self.started.elapsed(),
+            own: self.own,
+            policy: self.generation.effective.short_hash(),
+        };
+        self.gateway
+            .telemetry
+            .record(&record, &self.generation.meters);
     }
 }
 

@@ -62,13 +62,13 @@ impl Gateway {
             status,
             fields: &[],
             edits: &edits,
-            body: if status == 204 {
-                Announced::Nothing
-            } else {
-                Announced::Length(body.len() as u64)
+            body: match status {
+                204 => Announced::Nothing,
+                _ => Announced::Length(body.len() as u64),
             },
             keeps: self.keeps() && !closes,
         });
+        exchange.note_begun();
         let body: &[u8] = if down.is_head() { &[] } else { &body };
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let mut sent = 0;

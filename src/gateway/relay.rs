@@ -346,10 +346,8 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
             framing::keeps(head.version, &head.fields) && !decoder.ends_with_connection();
         // An answer before the end of the request: the rest of it is not wanted.
         self.upload.is_cut = !self.upload.is_done || self.up.has_queued();
-        self.exchange.site_status = Some(head.status);
-        self.exchange.upstream = self.exchange.asked.map(|asked| asked.elapsed());
         let now = Instant::now();
-        self.exchange.note_answer(now);
+        self.exchange.note_answer(head.status, now);
         self.clocks.heard(now);
         self.answer = match Held::new(head.status, &unread[..end], decoder, length) {
             Some(held) => {
@@ -359,6 +357,7 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
                     fields: &head.fields,
                 };
                 rewrite::judge_head(&answer).map_err(Broken::Refused)?;
+                self.exchange.wait(now);
                 State::Held(held)
             }
             None => {

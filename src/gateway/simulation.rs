@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Gateway;
 use crate::config::{self, reference::Sources};
 use crate::policy::caller::KeyDigest;
+use crate::policy::effective::Effective;
 use crate::policy::peer::Peer;
 use crate::policy::site::Site;
 use crate::upstream::{Dial, Duplex, Failure};
@@ -548,6 +549,7 @@ fn gateway(memory: &Memory) -> Gateway {
         loaded.policy,
         &settings.caller_limits,
         &settings.shared_limits,
+        Effective::default(),
     );
     let telemetry = Arc::default();
     Gateway::new(

@@ -2,6 +2,7 @@
 //! proved, and then only within bounds.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -219,6 +220,12 @@ impl Glob {
             }
         }
         true
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pieces.join("*"))
     }
 }
 

@@ -87,6 +87,11 @@ impl Origins {
         self.0.is_empty()
     }
 
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &OriginPattern> {
+        self.0.iter()
+    }
+
     /// Whether some pattern allows the origin. Does not allocate.
     pub fn allow(&self, origin: &Origin<'_>) -> bool {
         self.0.iter().any(|pattern| pattern.allows(origin))

@@ -150,6 +150,11 @@ impl Networks {
         self.0.is_empty()
     }
 
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter()
+    }
+
     /// Whether an address lies in one of them. An IPv4 address that is written as an IPv6 one is
     /// itself.
     pub fn have(&self, address: IpAddr) -> bool {

@@ -1,77 +1,233 @@
-//! What operators and orchestrators ask: is the process alive, may it be sent traffic, what is it.
+//! What operators and orchestrators ask: is the process alive, may it be sent traffic, what is it, what
+//! has it done.
+//!
+//! They are answered by a thread of its own, so that the answer comes while every other thread has more
+//! to do than it can.
+
+mod accept;
+mod exposition;
+mod process;
 
 use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::Shared;
+use crate::signing::Secret;
 
 /// Connections to the admin listener at a time.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Answers operators; never returns.
-pub async fn serve(listener: TcpListener, shared: Shared) {
-    let slots = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = listener.accept().await;
-        let Ok((stream, _)) = accepted else {
-            warn!("admin connection not accepted");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            continue;
+/// For a request's header section, and for the pause before it.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept, whatever comes on it, and how much longer its last answer may take.
+const LIFETIME: Duration = Duration::from_secs(300);
+const LAST_ANSWER: Duration = Duration::from_secs(30);
+
+/// What can be asked.
+const PATHS: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/version", "/policy"];
+
+/// The thread that answers; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Admin {
+    address: SocketAddr,
+    _stop: oneshot::Sender<Infallible>,
+}
+
+/// What it answers from.
+#[derive(Clone, Debug)]
+struct Desk {
+    shared: Shared,
+    /// What is to be presented for all but [`is_open`] questions.
+    token: Option<Arc<Secret>>,
+}
+
+impl Admin {
+    /// Starts to answer.
+    ///
+    /// # Errors
+    /// The system's, where there can be no thread or no further file.
+    pub(super) fn start(
+        listener: TcpListener,
+        token: Option<Arc<Secret>>,
+        shared: Shared,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listener = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
         };
-        let Ok(slot) = std::sync::Arc::clone(&slots).try_acquire_owned() else {
-            continue;
-        };
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            let answer = service_fn(move |request| {
-                let answer = answer(&request, &shared);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(std::time::Duration::from_secs(10))
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-            // An operator who hangs up in the middle needs no line in the log.
-            drop(served);
-            drop(slot);
-        });
+        let desk = Desk { shared, token };
+        std::thread::Builder::new()
+            .name("admin".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = desk.serve(listener) => {}
+                        _ = stopped => {}
+                    }
+                });
+            })?;
+        Ok(Self {
+            address,
+            _stop: stop,
+        })
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
-fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return reply(
-            StatusCode::METHOD_NOT_ALLOWED,
-            &json!({"error": "only GET and HEAD"}),
+impl Desk {
+    /// Answers operators; never returns.
+    async fn serve(self, listener: tokio::net::TcpListener) {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                warn!("admin connection not accepted");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                continue;
+            };
+            let desk = self.clone();
+            tokio::spawn(async move {
+                desk.serve_connection(stream).await;
+                drop(slot);
+            });
+        }
+    }
+
+    async fn serve_connection(self, stream: TcpStream) {
+        let answer = service_fn(move |request| {
+            let answer = self.answer(&request);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let mut serving = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), answer)
         );
+        // An operator who hangs up in the middle needs no line in the log.
+        if timeout(LIFETIME, serving.as_mut()).await.is_err() {
+            serving.as_mut().graceful_shutdown();
+            drop(timeout(LAST_ANSWER, serving).await);
+        }
     }
-    match request.uri().path() {
-        "/healthz" => reply(StatusCode::OK, &json!({"status": "alive"})),
-        "/readyz" => ready(shared),
-        "/version" => reply(
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut answer = reply(
+                StatusCode::METHOD_NOT_ALLOWED,
+                &json!({"error": "only GET and HEAD"}),
+            );
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            answer.headers_mut().insert(ALLOW, allowed);
+            return answer;
+        }
+        let path = request.uri().path();
+        if !is_open(path) && !self.admits(request.headers()) {
+            let mut answer = reply(
+                StatusCode::UNAUTHORIZED,
+                &json!({"error": "send the token that admin.token refers to, once, as Authorization: Bearer TOKEN"}),
+            );
+            let challenge = HeaderValue::from_static("Bearer");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            return answer;
+        }
+        match path {
+            "/healthz" => reply(StatusCode::OK, &json!({"status": "alive"})),
+            "/readyz" => ready(&self.shared),
+            "/metrics" => self.metrics(request.headers()),
+            "/version" => self.version(),
+            "/policy" => self.policy(),
+            _ => reply(
+                StatusCode::NOT_FOUND,
+                &json!({"error": "there is nothing here", "paths": PATHS}),
+            ),
+        }
+    }
+
+    /// Whether a request may ask for more than orchestrators do. The time taken tells only the length of
+    /// the token.
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        let mut presented = headers.get_all(AUTHORIZATION).iter();
+        match (presented.next(), presented.next()) {
+            (Some(only), None) => {
+                let (scheme, rest) = only.as_bytes().split_at(only.len().min(7));
+                scheme.eq_ignore_ascii_case(b"bearer ") && token.matches(rest)
+            }
+            _ => false,
+        }
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let accepted = headers.get_all(ACCEPT).iter();
+        let accepted = accepted.filter_map(|value| value.to_str().ok());
+        let (content_type, text) = match accept::prefers_openmetrics(accepted) {
+            true => exposition::openmetrics(&self.shared),
+            false => exposition::prometheus(&self.shared),
+        };
+        written(StatusCode::OK, content_type, text)
+    }
+
+    fn version(&self) -> Response<Full<Bytes>> {
+        let policy = &self.shared.generation().effective;
+        reply(
             StatusCode::OK,
-            &json!({"version": env!("CARGO_PKG_VERSION")}),
-        ),
-        _ => reply(
-            StatusCode::NOT_FOUND,
-            &json!({"error": "there are /healthz, /readyz and /version"}),
-        ),
+            &json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "commit": env!("COUNTERSIGN_COMMIT"),
+                "policy": policy.hash(),
+            }),
+        )
     }
+
+    /// The text of the policy stands in it byte for byte, so that its hash can be made from it.
+    fn policy(&self) -> Response<Full<Bytes>> {
+        let policy = &self.shared.generation().effective;
+        let (hash, text) = (policy.hash(), policy.text());
+        let text = format!("{{\"hash\":\"{hash}\",\"policy\":{text}}}\n");
+        written(StatusCode::OK, JSON, text)
+    }
+}
+
+/// What orchestrators ask, who hold no token.
+fn is_open(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
 }
 
 /// Ready means: not stopping, and at least one site is usable. One that is left alone is usable again
@@ -113,14 +269,22 @@ fn ready(shared: &Shared) -> Response<Full<Bytes>> {
     reply(status, &body)
 }
 
+const JSON: &str = "application/json";
+
 fn reply(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    written(status, JSON, format!("{body}\n"))
+}
+
+fn written(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
-    headers.insert(CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }

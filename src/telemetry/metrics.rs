@@ -1,8 +1,9 @@
-//! The counters: exchanges by how they ended, connections that were not taken or cut, lines lost.
+//! The counters of the whole process: exchanges by how they ended, connections that were not taken or cut, lines lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::log::queue;
+use super::meters::Meters;
 use super::record::{Detail, Record};
 use crate::policy::Refusal;
 
@@ -39,7 +40,8 @@ impl Telemetry {
     }
 
     /// Writes the one event of an exchange, and counts it.
-    pub fn record(&self, record: &Record<'_>) {
+    pub fn record(&self, record: &Record<'_>, meters: &Meters) {
+        meters.count(record);
         self.exchanges.fetch_add(1, Ordering::Relaxed);
         if let Some(refusal) = record.refusal
             && let Some(count) = self.refusals.get(refusal.position())
@@ -112,17 +114,20 @@ impl Default for Telemetry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Policy;
 
     #[test]
     fn each_refusal_is_counted_by_itself() {
         let telemetry = Telemetry::default();
+        let meters = Meters::new(&Policy::default());
         for (position, refusal) in Refusal::all().enumerate() {
             assert_eq!(position, refusal.position(), "{refusal:?}");
             for _ in 0..=position {
-                telemetry.record(&Record {
+                let record = Record {
                     refusal: Some(refusal),
                     ..Record::default()
-                });
+                };
+                telemetry.record(&record, &meters);
             }
         }
         let mut exchanges = 0;

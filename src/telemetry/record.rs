@@ -3,6 +3,8 @@
 //! Its fields are names of the configuration, numbers, addresses and words of closed lists. What a
 //! stranger typed, a path or an origin, is in it only where the file asks for it ([`Detail`]).
 
+use std::time::Duration;
+
 use super::TARGET;
 use crate::policy::Refusal;
 
@@ -69,8 +71,13 @@ pub struct Record<'a> {
     pub answer_bytes: u64,
     /// From asking the site to its answer's header section, in milliseconds.
     pub upstream_ms: Option<u64>,
-    /// From the request's header section to the end of the answer, in milliseconds.
-    pub total_ms: u64,
+    /// From the request's header section to the end of the answer.
+    pub total: Duration,
+    /// From there to the beginning of the answer, without what was waited for the site; `None` where
+    /// there was no answer.
+    pub own: Option<Duration>,
+    /// Which policy it was judged by: the first digits of its hash.
+    pub policy: &'a str,
 }
 
 impl Record<'_> {
@@ -105,7 +112,8 @@ impl Record<'_> {
                     request_bytes = self.request_bytes,
                     answer_bytes = self.answer_bytes,
                     upstream_ms = self.upstream_ms,
-                    total_ms = self.total_ms,
+                    total_ms = u64::try_from(self.total.as_millis()).unwrap_or(u64::MAX),
+                    policy = self.policy,
                     "exchange"
                 )
             };

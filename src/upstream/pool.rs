@@ -92,6 +92,11 @@ impl Pool {
         idle.count = count;
     }
 
+    /// How many connections wait.
+    pub(crate) fn idle(&self) -> usize {
+        self.lock().count
+    }
+
     fn lock(&self) -> MutexGuard<'_, Idle> {
         // A connection that panics while it is looked at is gone; the rest is sound.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,10 +14,12 @@ use super::passwords::Passwords;
 use super::quiet::Quiet;
 use super::replays::Replays;
 use super::tokens::Tokens;
+use crate::policy::effective::Effective;
 use crate::policy::limit::{CallerLimits, SharedLimits};
 use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
 use crate::policy::{Identity, Policy};
+use crate::telemetry::{Meters, Tally};
 
 /// What requests live under from their beginning to their end.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ pub struct Generation {
     pub tokens: Tokens,
     /// Messages that count once.
     pub replays: Arc<Replays>,
+    /// What is counted of exchanges.
+    pub meters: Meters,
+    /// The rules as people are shown them.
+    pub effective: Effective,
     sites: HashMap<Arc<str>, Arc<Watched>, RandomState>,
 }
 
@@ -52,6 +58,8 @@ pub struct Watched {
     pub server_token_refused: Quiet,
     /// That it does not take the browser token.
     pub browser_token_refused: Quiet,
+    /// How attempts to send a request there ended.
+    pub attempts: Tally<&'static str>,
 }
 
 impl Generation {
@@ -60,6 +68,7 @@ impl Generation {
         policy: Policy,
         callers: &[(Arc<str>, CallerLimits)],
         shared: &SharedLimits,
+        effective: Effective,
     ) -> Self {
         let mut routes: Vec<_> = policy.routes().collect();
         routes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -74,11 +83,13 @@ impl Generation {
         let for_pages = routes.iter().filter(|route| route.is_for_browsers());
         let budgets = Budgets::new(callers, for_pages.map(|route| &route.name), shared);
         Self {
+            meters: Meters::new(&policy),
             tokens: Tokens::new(policy.issuers()),
             policy,
             budgets,
             passwords: Passwords::new(),
             replays: Arc::default(),
+            effective,
             sites,
         }
     }
@@ -104,6 +115,7 @@ impl Watched {
             breaker: Breaker::new(Arc::clone(&site.name)),
             server_token_refused: Quiet::default(),
             browser_token_refused: Quiet::default(),
+            attempts: Tally::default(),
         })
     }
 }

@@ -93,6 +93,7 @@ pub fn compile(text: &str, site: SocketAddr) -> Result<Loaded, Unusable> {
     let environment = |name: &str| match name {
         "TOKEN_KEY" => Some(TOKEN_KEY.to_owned()),
         "TOKEN_SECRET" => Some(TOKEN_SECRET.to_owned()),
+        "ADMIN_TOKEN" => Some("canary-admin-token-0123456789".to_owned()),
         "BROWSER_KEY" => Some(BROWSER_KEY.to_owned()),
         "HOOK_SECRET" => Some(HOOK_SECRET.to_owned()),
         "NEW_HOOK_SECRET" => Some(NEW_HOOK_SECRET.to_owned()),

@@ -117,6 +117,7 @@ fn load(text: &str) -> Result<config::Loaded, config::Unusable> {
         "HOOK" => Some("Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5".to_owned()),
         "NEW_HOOK" => Some("Y2FuYXJ5Y2FuYXJ5Y2FuYXJ6".to_owned()),
         "STANDARD" => Some("whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5".to_owned()),
+        "TOKEN" => Some("0123456789abcdef".to_owned()),
         "DIGEST" => Some("0123456789abcdef".repeat(4)),
         "HASH" => Some("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$rC5wOdNa+G0FGxcWYcQq0Hn6qLjh4vxuMEfLNphiY1s".to_owned()),
         _ => None,

@@ -20,7 +20,7 @@ const CANARIES: [&str; 8] = [
     "tkn_",
 ];
 
-fn clean(what: &str, text: &str) {
+pub fn clean(what: &str, text: &str) {
     for canary in CANARIES {
         assert!(!text.contains(canary), "{what} holds {canary}: {text}");
     }
@@ -31,7 +31,7 @@ fn clean(what: &str, text: &str) {
 }
 
 /// Requests of every kind, each with something in it that must not be repeated.
-fn requests() -> Vec<String> {
+pub fn requests() -> Vec<String> {
     let lines = |lines: &str| get("/crm/@api/deki/pages/home?q=canary-sent", lines);
     vec![
         lines(""),

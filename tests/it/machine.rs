@@ -120,7 +120,16 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("build", &["cmake", "cc", "make"]),
     (
         "clients",
-        &["curl", "openssl", "python3", "node", "php", "chromedriver"],
+        &[
+            "curl",
+            "openssl",
+            "python3",
+            "node",
+            "php",
+            "chromedriver",
+            "prometheus",
+            "promtool",
+        ],
     ),
     ("proxies", &["haproxy"]),
     ("rivals", &["haproxy", "valgrind", "strace", "taskset"]),

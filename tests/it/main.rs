@@ -33,6 +33,7 @@ mod leaks;
 mod limits;
 mod logging;
 mod machine;
+mod metrics;
 mod minting;
 mod proxies;
 mod records;

@@ -100,6 +100,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
             "telemetry",
             "config",
             "policy",
+            "signing",
         ],
         "client" => &[],
         "cli" => &[

@@ -13,6 +13,7 @@ use crate::config::tls::Tls;
 use crate::config::tree::{At, Fields};
 use crate::policy::forwarded::TrustedProxies;
 use crate::policy::limit::{CallerLimits, ConnectionLimits, RequestLimits, SharedLimits};
+use crate::signing::Secret;
 
 /// What the program is started with.
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ pub struct Settings {
     /// Where callers connect; at least one.
     pub listeners: Vec<Listener>,
     /// Where operators connect.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Admin>,
     /// How much is taken from everybody and from one address.
     pub connections: ConnectionLimits,
     /// How long requests in flight may take to finish when the program stops.
@@ -33,6 +34,15 @@ pub struct Settings {
     pub records_paths: bool,
     /// Whether records hold origins that are on no list, and hosts that found no route.
     pub records_origins: bool,
+}
+
+/// The address operators connect to.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// An IP address and a port.
+    pub address: SocketAddr,
+    /// What they present for all but the two questions of orchestrators; `None` lets everybody ask.
+    pub token: Option<Arc<Secret>>,
 }
 
 /// One address callers connect to.
@@ -56,14 +66,10 @@ pub(super) fn compile(
     references: &References<'_>,
 ) -> (Settings, Option<WrittenLimits>) {
     let listeners = listeners(file, references);
-    let admin = file.optional("admin", |at| {
-        let fields = at.fields(&["address"])?;
-        fields.required("address", "write an address such as 127.0.0.1:9901", |at| {
-            socket_address(&at, references)
-        })
-    });
+    let admin = file.optional("admin", |at| admin(at, references));
+    let of_admin = admin.as_ref().map(|admin| admin.address);
     if let Some(taken) =
-        admin.filter(|admin| listeners.iter().any(|one| is_taken(one.address, *admin)))
+        of_admin.filter(|admin| listeners.iter().any(|one| is_taken(one.address, *admin)))
     {
         file.problem_at(
             "admin",
@@ -86,6 +92,36 @@ pub(super) fn compile(
     let per_user = file.optional("limits", |at| limits(at, &mut settings));
     (settings, per_user.flatten())
 }
+
+fn admin(at: At<'_>, references: &References<'_>) -> Option<Admin> {
+    let fields = at.fields(&["address", "token"])?;
+    let address = fields.required("address", "write an address such as 127.0.0.1:9901", |at| {
+        socket_address(&at, references)
+    });
+    let token = fields.optional("token", |at| references.secret(at, false));
+    let is_short =
+        |token: &Secret| references.follow() && token.byte_count() < ADMIN_TOKEN_BYTES_MIN;
+    if token.as_ref().is_some_and(is_short) {
+        fields.problem_at("token", format!("a token that can be guessed keeps nobody out; make one of at least {ADMIN_TOKEN_BYTES_MIN} characters, such as openssl rand -hex 32 prints"));
+    }
+    if token
+        .as_ref()
+        .is_some_and(|token| !token.is_visible_ascii())
+    {
+        fields.problem_at("token", "it is sent in a header: letters, digits and punctuation of ASCII only, such as openssl rand -hex 32 prints");
+    }
+    let address = address?;
+    if !is_loopback(address) && !fields.has("token") {
+        fields.warning_at("address", "whoever reaches this address reads the whole policy and all metrics: callers, users, sites; demand a token (token: env:NAME or file:PATH), or bind it to 127.0.0.1");
+    }
+    Some(Admin {
+        address,
+        token: token.map(Arc::new),
+    })
+}
+
+/// Shortest token of operators.
+const ADMIN_TOKEN_BYTES_MIN: usize = 16;
 
 fn log(at: At<'_>, settings: &mut Settings) -> Option<()> {
     let fields = at.fields(&["paths", "origins"])?;

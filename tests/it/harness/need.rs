@@ -18,11 +18,20 @@ pub enum Need {
     Proxies,
     /// A pseudo-terminal, which python3 makes.
     Terminal,
+    /// Prometheus and promtool.
+    Prometheus,
 }
 
 /// What the two variables may name; `docker` is for `.ci/docker`.
-const NAMES: [&str; 7] = [
-    "all", "browser", "clients", "docker", "files", "proxies", "terminal",
+const NAMES: [&str; 8] = [
+    "all",
+    "browser",
+    "clients",
+    "docker",
+    "files",
+    "prometheus",
+    "proxies",
+    "terminal",
 ];
 
 impl Need {
@@ -33,6 +42,7 @@ impl Need {
             Self::Files => "files",
             Self::Proxies => "proxies",
             Self::Terminal => "terminal",
+            Self::Prometheus => "prometheus",
         }
     }
 
