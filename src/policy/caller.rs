@@ -378,7 +378,7 @@ mod tests {
     use crate::signing::{User, UserEncoding};
 
     /// A caller who acts as user 1.
-    fn acting(
+    pub(super) fn acting(
         name: &str,
         credential: Option<Credential>,
         certificate: Option<CertificateRule>,

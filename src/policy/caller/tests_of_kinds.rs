@@ -8,6 +8,7 @@ use super::basic::tests::HASH;
 use super::certificate::{Certificate, Standing};
 use super::hmac::presets::preset;
 use super::jwt::{Algorithm, KeySource};
+use super::tests::acting;
 use super::*;
 use crate::policy::acts_as::ActsAs;
 use crate::signing::{Secret, User, UserEncoding};
@@ -51,23 +52,6 @@ fn credential(kind: u8) -> Option<Credential> {
 
 fn dns(name: &str) -> CertificateRule {
     CertificateRule::DnsName(name.into())
-}
-
-/// A caller that acts as user 1.
-fn acting(
-    name: &str,
-    credential: Option<Credential>,
-    certificate: Option<CertificateRule>,
-) -> ActingCaller {
-    ActingCaller {
-        caller: Arc::new(Caller {
-            name: name.into(),
-            credential,
-            certificate,
-            allowed_addresses: None,
-        }),
-        acts_as: ActsAs::Fixed(User::parse("1", UserEncoding::Plain).unwrap()),
-    }
 }
 
 fn name_of(kind: u8) -> &'static str {
