@@ -19,6 +19,7 @@ mod clients;
 mod commands;
 mod config;
 mod cors;
+mod demo;
 mod documents;
 mod errors;
 mod faults;
