@@ -10,10 +10,12 @@
 
 mod harness;
 
+mod acting;
 mod admission;
 mod breaker;
 mod browser;
 mod callers;
+mod certified;
 mod check;
 mod clients;
 mod commands;
