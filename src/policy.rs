@@ -89,7 +89,7 @@ pub enum Verdict {
 pub struct Found {
     /// The route that answers.
     pub route: Option<Arc<Route>>,
-    /// The caller that was identified.
+    /// The caller whose credential was proved, whatever else is wrong.
     pub caller: Option<Arc<str>>,
     /// What exactly is wrong with the credential presented: one word of a closed list.
     pub credential_fault: Option<&'static str>,
@@ -373,9 +373,10 @@ fn identify(route: &Route, request: &Request<'_>, found: &mut Found) -> Result<A
     let Access::Server { callers, .. } = &route.access else {
         return Ok(Actor::Known(Identity::Page));
     };
-    let identified = callers.identify(request).map_err(|stranger| {
-        found.credential_fault = stranger.cause;
-        stranger.refusal
+    let identified = callers.identify(request).map_err(|rejected| {
+        found.credential_fault = rejected.cause;
+        found.caller = rejected.caller;
+        rejected.refusal
     });
     let (acting, claims) = match identified? {
         Identified::Caller(acting, claims) => (acting, claims),

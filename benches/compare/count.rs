@@ -7,8 +7,9 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::load::Line;
 use crate::process::{Kind, Proxy};
-use crate::{Outcome, load};
+use crate::{Outcome, load, streams};
 
 /// What is counted.
 #[derive(Clone, Copy)]
@@ -67,18 +68,38 @@ impl Counter {
     }
 }
 
+/// Over what requests come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Over {
+    Plain,
+    Tls,
+    Streams,
+}
+
 /// What a request costs, with `requests` of them over `connections`.
 pub(crate) fn of_a_request(
     counter: Counter,
     kind: Kind,
     site: SocketAddr,
+    over: Over,
     connections: usize,
     requests: usize,
 ) -> Outcome<f64> {
     let run = |requests: usize| -> Outcome<u64> {
         let mut proxy = Proxy::start(kind, site, |folder| counter.words(folder))?;
+        let ends = proxy.ends;
         load::runtime()?
-            .block_on(load::counted(proxy.address, connections, requests))
+            .block_on(async {
+                match over {
+                    Over::Plain => {
+                        load::counted(ends.plain, Line::Plain, connections, requests).await
+                    }
+                    Over::Tls => {
+                        load::counted(ends.secured, Line::Full, connections, requests).await
+                    }
+                    Over::Streams => streams::counted(ends.secured, connections, requests).await,
+                }
+            })
             .map_err(|error| proxy.complaint(error))?;
         proxy.stop()?;
         counter

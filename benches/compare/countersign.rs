@@ -1,14 +1,13 @@
 //! The gateway itself: the built program with its allocator and its subscriber.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::process::Program;
+use crate::process::{Ends, Program};
 use crate::scene::{Caller, TOKEN_KEY, TOKEN_SECRET, fill, lines};
 use crate::{Outcome, scene};
 
 /// Writes its file, and says how it is run.
-pub(crate) fn prepare(folder: &Path, listen: SocketAddr, site: SocketAddr) -> Outcome<Program> {
+pub(crate) fn prepare(folder: &Path, ends: &Ends) -> Outcome<Program> {
     // What one caller may do must not be what is measured.
     let callers = lines(|caller| {
         format!(
@@ -25,8 +24,9 @@ pub(crate) fn prepare(folder: &Path, listen: SocketAddr, site: SocketAddr) -> Ou
     let text = fill(
         include_str!("proxy.yaml"),
         &[
-            ("listen", &listen.to_string()),
-            ("site", &site.to_string()),
+            ("listen", &ends.plain.to_string()),
+            ("listen_tls", &ends.secured.to_string()),
+            ("site", &ends.site.to_string()),
             ("callers", callers.trim_end()),
             ("names", &names.join(", ")),
         ],

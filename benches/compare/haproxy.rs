@@ -1,13 +1,12 @@
 //! HAProxy, with nothing but its own converters and maps.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::Outcome;
-use crate::process::Program;
+use crate::process::{Ends, Program};
 use crate::scene::{TOKEN_KEY, TOKEN_SECRET, fill, lines};
 
 /// Debian's, or the one that `HAPROXY` names.
@@ -16,7 +15,7 @@ pub(crate) fn program() -> String {
 }
 
 /// Writes its files, and says how it is run.
-pub(crate) fn prepare(folder: &Path, listen: SocketAddr, site: SocketAddr) -> Outcome<Program> {
+pub(crate) fn prepare(folder: &Path, ends: &Ends) -> Outcome<Program> {
     let digests = lines(|caller| format!("{} {}", caller.digest().to_uppercase(), caller.name));
     std::fs::write(folder.join("callers.map"), digests)?;
     let users = lines(|caller| format!("{} {}", caller.name, caller.user));
@@ -24,8 +23,9 @@ pub(crate) fn prepare(folder: &Path, listen: SocketAddr, site: SocketAddr) -> Ou
     let text = fill(
         include_str!("haproxy.cfg"),
         &[
-            ("listen", &listen.to_string()),
-            ("site", &site.to_string()),
+            ("listen", &ends.plain.to_string()),
+            ("listen_tls", &ends.secured.to_string()),
+            ("site", &ends.site.to_string()),
             ("folder", &folder.display().to_string()),
             ("key", TOKEN_KEY),
             ("secret", &STANDARD.encode(TOKEN_SECRET)),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::rustls::ClientConfig;
 
-use crate::Outcome;
-use crate::scene::{CALLERS, Caller};
+use crate::scene::{CALLERS, Caller, HOST};
 use crate::site::{LARGE_BYTES, PAGE, PIECE, UPLOAD, head_end, header};
+use crate::{Outcome, secured};
 
 /// What is asked for, and over how many connections.
 #[derive(Clone, Copy)]
@@ -21,6 +22,29 @@ pub(crate) struct Traffic {
     pub(crate) connections: usize,
     /// A connection for each request.
     pub(crate) fresh: bool,
+    pub(crate) line: Line,
+}
+
+/// What connections begin with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Line {
+    Plain,
+    /// A full TLS handshake.
+    Full,
+    /// One that resumes the session of the connection before.
+    Resumed,
+}
+
+impl Line {
+    /// How a caller makes handshakes, if it does.
+    fn caller(self) -> Outcome<Option<Arc<ClientConfig>>> {
+        match self {
+            Self::Plain => Ok(None),
+            Self::Full | Self::Resumed => {
+                Ok(Some(secured::caller("http/1.1", self == Self::Resumed)?))
+            }
+        }
+    }
 }
 
 /// How long it goes on, before it is measured and while it is.
@@ -39,9 +63,9 @@ pub(crate) struct Sample {
 }
 
 /// A request as a CRM sends it, with some that has to be stripped.
-fn request(caller: usize, method: &str, target: &str, extra: &str) -> Vec<u8> {
+pub(crate) fn request(caller: usize, method: &str, target: &str, extra: &str) -> Vec<u8> {
     format!(
-        "{method} {target} HTTP/1.1\r\nHost: gateway.example.com\r\nUser-Agent: crm-connector/4.2 (bench)\r\n\
+        "{method} {target} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: crm-connector/4.2 (bench)\r\n\
          Accept: application/json\r\nAccept-Language: en\r\nX-Api-Key: {}\r\nCookie: authtoken=7_638412_00ff\r\n\
          X-Forwarded-For: 192.0.2.7\r\nX-Correlation-Id: 0af7651916cd43dd\r\n{extra}\r\n",
         Caller::of(caller).key
@@ -51,31 +75,48 @@ fn request(caller: usize, method: &str, target: &str, extra: &str) -> Vec<u8> {
 
 /// A connection, and what was read of it.
 struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+    /// Whether its TLS session is an older one.
+    is_resumed: bool,
 }
 
+/// What a connection is to those that hold it.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 impl Wire {
-    async fn open(to: SocketAddr) -> Outcome<Self> {
-        Self::with_buffer(to, 16 * 1024).await
+    async fn open(to: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Outcome<Self> {
+        Self::over(TcpStream::connect(to).await?, tls).await
     }
 
     /// From an address that no other connection had for a while. Between two addresses there are ports for a second or
     /// so: after that, a connection would wait until the proxy has forgotten an older one.
-    async fn open_from(from: [u8; 4], to: SocketAddr) -> Outcome<Self> {
+    async fn open_from(
+        from: [u8; 4],
+        to: SocketAddr,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Outcome<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((from, 0).into())?;
-        let stream = socket.connect(to).await?;
-        stream.set_nodelay(true)?;
-        let buffer = vec![0; 16 * 1024];
-        Ok(Self { stream, buffer })
+        Self::over(socket.connect(to).await?, tls).await
     }
 
-    async fn with_buffer(to: SocketAddr, bytes: usize) -> Outcome<Self> {
-        let stream = TcpStream::connect(to).await?;
+    async fn over(stream: TcpStream, tls: Option<&Arc<ClientConfig>>) -> Outcome<Self> {
         stream.set_nodelay(true)?;
-        let buffer = vec![0; bytes];
-        Ok(Self { stream, buffer })
+        let (stream, is_resumed): (Box<dyn Stream>, bool) = match tls {
+            None => (Box::new(stream), false),
+            Some(caller) => {
+                let (stream, is_resumed) = secured::shake_hands(caller, stream).await?;
+                (Box::new(stream), is_resumed)
+            }
+        };
+        Ok(Self {
+            stream,
+            buffer: vec![0; 16 * 1024],
+            is_resumed,
+        })
     }
 
     async fn ask(&mut self, request: &[u8]) -> Outcome<()> {
@@ -124,6 +165,24 @@ pub(crate) fn runtime() -> Outcome<tokio::runtime::Runtime> {
         .build()?)
 }
 
+/// How far callers have come that go on until they are told.
+#[derive(Default)]
+pub(crate) struct Progress {
+    done: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.over.load(Ordering::Relaxed)
+    }
+
+    /// Counts an answer.
+    pub(crate) fn note(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Each connection asks again as soon as it is answered.
 pub(crate) async fn closed(
     to: SocketAddr,
@@ -131,31 +190,31 @@ pub(crate) async fn closed(
     span: Span,
     cpu: impl Fn() -> Outcome<Duration>,
 ) -> Outcome<Sample> {
-    let done = Arc::new(AtomicU64::new(0));
-    let over = Arc::new(AtomicBool::new(false));
+    let progress = Arc::<Progress>::default();
     let mut running = JoinSet::new();
     for number in 0..traffic.connections {
-        running.spawn(asking(
-            to,
-            traffic,
-            number,
-            Arc::clone(&done),
-            Arc::clone(&over),
-        ));
+        running.spawn(asking(to, traffic, number, Arc::clone(&progress)));
     }
-    let measured = async {
-        tokio::time::sleep(span.warming).await;
-        let (started, before, cpu_before) = (Instant::now(), done.load(Ordering::Relaxed), cpu()?);
-        tokio::time::sleep(span.measured).await;
-        let sample = Sample {
-            requests: done.load(Ordering::Relaxed) - before,
-            elapsed: started.elapsed(),
-            cpu: cpu()? - cpu_before,
-        };
-        over.store(true, Ordering::Relaxed);
-        Outcome::Ok(sample)
+    measured(running, &progress, span, cpu).await
+}
+
+/// What comes of callers that are running, until they are told to end.
+pub(crate) async fn measured(
+    running: JoinSet<Outcome<()>>,
+    progress: &Progress,
+    span: Span,
+    cpu: impl Fn() -> Outcome<Duration>,
+) -> Outcome<Sample> {
+    let done = || progress.done.load(Ordering::Relaxed);
+    tokio::time::sleep(span.warming).await;
+    let (started, before, cpu_before) = (Instant::now(), done(), cpu()?);
+    tokio::time::sleep(span.measured).await;
+    let sample = Sample {
+        requests: done() - before,
+        elapsed: started.elapsed(),
+        cpu: cpu()? - cpu_before,
     };
-    let sample = measured.await?;
+    progress.over.store(true, Ordering::Relaxed);
     tokio::time::timeout(Duration::from_secs(30), finish(running)).await??;
     if sample.requests == 0 {
         return Err("no request was answered".into());
@@ -163,7 +222,7 @@ pub(crate) async fn closed(
     Ok(sample)
 }
 
-async fn finish(mut running: JoinSet<Outcome<()>>) -> Outcome<()> {
+pub(crate) async fn finish(mut running: JoinSet<Outcome<()>>) -> Outcome<()> {
     while let Some(ended) = running.join_next().await {
         ended??;
     }
@@ -174,8 +233,7 @@ async fn asking(
     to: SocketAddr,
     traffic: Traffic,
     number: usize,
-    done: Arc<AtomicU64>,
-    over: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 ) -> Outcome<()> {
     let extra = if traffic.fresh {
         "Connection: close\r\n"
@@ -184,12 +242,12 @@ async fn asking(
     };
     let request = request(number, "GET", traffic.target, extra);
     if traffic.fresh {
-        return asking_afresh(to, &request, &done, &over).await;
+        return asking_afresh(to, &request, traffic.line, &progress).await;
     }
-    let mut wire = Wire::open(to).await?;
-    while !over.load(Ordering::Relaxed) {
+    let mut wire = Wire::open(to, traffic.line.caller()?.as_ref()).await?;
+    while progress.goes_on() {
         wire.ask(&request).await?;
-        done.fetch_add(1, Ordering::Relaxed);
+        progress.note();
     }
     Ok(())
 }
@@ -199,30 +257,54 @@ async fn asking(
 async fn asking_afresh(
     to: SocketAddr,
     request: &[u8],
-    done: &AtomicU64,
-    over: &AtomicBool,
+    line: Line,
+    progress: &Progress,
 ) -> Outcome<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    while !over.load(Ordering::Relaxed) {
+    let tls = line.caller()?;
+    let mut is_first = true;
+    while progress.goes_on() {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let part = |of: u64| u8::try_from(number / of % 250 + 1);
         let from = [127, part(62_500)?, part(250)?, part(1)?];
-        let mut wire = Wire::open_from(from, to).await?;
+        let mut wire = Wire::open_from(from, to, tls.as_ref()).await?;
+        if wire.is_resumed != (line == Line::Resumed) && !is_first {
+            return Err("a handshake is full or resumed, and should not be".into());
+        }
+        is_first = false;
         wire.ask(request).await?;
-        done.fetch_add(1, Ordering::Relaxed);
+        progress.note();
         // Whoever closes first keeps the port; it should be them.
         while wire.stream.read(&mut wire.buffer).await? > 0 {}
     }
     Ok(())
 }
 
+/// A request on a connection of its own, but for the end of its head; the status and body of its answer.
+pub(crate) async fn once(to: SocketAddr, line: Line, request: &str) -> Outcome<(u16, Vec<u8>)> {
+    let mut wire = Wire::open(to, line.caller()?.as_ref()).await?;
+    let request = format!("{request}Connection: close\r\n\r\n");
+    wire.stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    wire.stream.read_to_end(&mut answer).await?;
+    let end = head_end(&answer).ok_or("no answer")?;
+    let head = std::str::from_utf8(&answer[..end])?;
+    let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
+    Ok((status, answer.split_off(end)))
+}
+
 /// So many requests, evenly over so many connections.
-pub(crate) async fn counted(to: SocketAddr, connections: usize, requests: usize) -> Outcome<()> {
+pub(crate) async fn counted(
+    to: SocketAddr,
+    line: Line,
+    connections: usize,
+    requests: usize,
+) -> Outcome<()> {
     let mut running = JoinSet::new();
     for number in 0..connections {
         running.spawn(async move {
             let request = request(number, "GET", PAGE, "");
-            let mut wire = Wire::open(to).await?;
+            let mut wire = Wire::open(to, line.caller()?.as_ref()).await?;
             for _ in 0..requests / connections {
                 wire.ask(&request).await?;
             }
@@ -246,7 +328,8 @@ pub(crate) async fn bodies(
     count: u64,
     cpu: impl Fn() -> Outcome<Duration>,
 ) -> Outcome<Sample> {
-    let mut wire = Wire::with_buffer(to, 256 * 1024).await?;
+    let mut wire = Wire::open(to, None).await?;
+    wire.buffer = vec![0; 256 * 1024];
     let (started, cpu_before) = (Instant::now(), cpu()?);
     for number in 0..count {
         let caller = usize::try_from(number)?;
@@ -274,7 +357,7 @@ pub(crate) async fn bodies(
 /// Every caller once, each on a connection of its own, one after the other.
 pub(crate) async fn everyone(to: SocketAddr) -> Outcome<()> {
     for number in 0..CALLERS {
-        Wire::open(to)
+        Wire::open(to, None)
             .await?
             .ask(&request(number, "GET", PAGE, ""))
             .await?;
@@ -283,10 +366,15 @@ pub(crate) async fn everyone(to: SocketAddr) -> Outcome<()> {
 }
 
 /// So many connections that were used one after the other, and now are idle.
-pub(crate) async fn idle(to: SocketAddr, count: usize) -> Outcome<Vec<TcpStream>> {
+pub(crate) async fn idle(
+    to: SocketAddr,
+    line: Line,
+    count: usize,
+) -> Outcome<Vec<Box<dyn Stream>>> {
+    let caller = line.caller()?;
     let mut held = Vec::with_capacity(count);
     for number in 0..count {
-        let mut wire = Wire::open(to).await?;
+        let mut wire = Wire::open(to, caller.as_ref()).await?;
         wire.ask(&request(number, "GET", PAGE, "")).await?;
         held.push(wire.stream);
     }
@@ -294,14 +382,18 @@ pub(crate) async fn idle(to: SocketAddr, count: usize) -> Outcome<Vec<TcpStream>
 }
 
 /// So many connections that ask for a large body and read nothing of it.
-pub(crate) async fn stalled(to: SocketAddr, target: &str, count: usize) -> Outcome<Vec<TcpStream>> {
-    let mut held = Vec::with_capacity(count);
+pub(crate) async fn stalled(
+    to: SocketAddr,
+    target: &str,
+    count: usize,
+) -> Outcome<Vec<Box<dyn Stream>>> {
+    let mut held: Vec<Box<dyn Stream>> = Vec::with_capacity(count);
     for number in 0..count {
         let mut stream = TcpStream::connect(to).await?;
         stream
             .write_all(&request(number, "GET", target, ""))
             .await?;
-        held.push(stream);
+        held.push(Box::new(stream));
     }
     Ok(held)
 }

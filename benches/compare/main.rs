@@ -17,7 +17,9 @@ mod nginx;
 mod process;
 mod proof;
 mod scene;
+mod secured;
 mod site;
+mod streams;
 mod table;
 
 use std::process::ExitCode;

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::count::{self, Counter};
-use crate::load::{self, Sample, Span, Traffic, Way};
+use crate::count::{self, Counter, Over};
+use crate::load::{self, Line, Sample, Span, Traffic, Way};
 use crate::process::{Kind, Proxy};
 use crate::site::{FILE, LARGE, PAGE, Site};
 use crate::table::{Column, Figure, Table};
-use crate::{Outcome, proof};
+use crate::{Outcome, proof, streams};
 
 /// How much is measured.
 pub(crate) struct Extent {
@@ -63,6 +63,8 @@ impl Extent {
 
 /// Of the first row.
 const CONNECTIONS: usize = 64;
+/// Of HTTP/2.
+const MULTIPLEXED: usize = 10;
 const STALLED: usize = 32;
 /// The share of HAProxy's capacity at which latency is measured.
 const SHARE_OF_CAPACITY: f64 = 0.3;
@@ -71,11 +73,20 @@ const SHARE_OF_CAPACITY: f64 = 0.3;
 struct Target<'t> {
     column: Column,
     address: SocketAddr,
+    /// With TLS; the site has none.
+    secured: Option<SocketAddr>,
     proxy: Option<&'t Proxy>,
     site: &'t Site,
 }
 
 impl Target<'_> {
+    fn address_for(&self, line: Line) -> Option<SocketAddr> {
+        match line {
+            Line::Plain => Some(self.address),
+            Line::Full | Line::Resumed => self.secured,
+        }
+    }
+
     /// Of the proxy; without one, of the site.
     fn cpu(&self) -> Outcome<Duration> {
         self.proxy
@@ -114,7 +125,8 @@ pub(crate) fn all(site: &Site, extent: &Extent) -> Outcome<Table> {
         .iter()
         .map(|proxy| Target {
             column: Column::Proxy(proxy.kind),
-            address: proxy.address,
+            address: proxy.ends.plain,
+            secured: Some(proxy.ends.secured),
             proxy: Some(proxy),
             site,
         })
@@ -122,6 +134,7 @@ pub(crate) fn all(site: &Site, extent: &Extent) -> Outcome<Table> {
     targets.push(Target {
         column: Column::Direct,
         address: site.address,
+        secured: None,
         proxy: None,
         site,
     });
@@ -151,21 +164,27 @@ fn one_round(
     table: &mut Table,
     rate: &mut Option<u32>,
 ) -> Outcome<()> {
-    for (figure, target, connections, fresh) in [
-        (Figure::Page, PAGE, CONNECTIONS, false),
-        (Figure::File, FILE, 16, false),
-        (Figure::Fresh, PAGE, 16, true),
-        (Figure::Thousand, PAGE, 1000, false),
+    for (figure, target, connections, fresh, line) in [
+        (Figure::Page, PAGE, CONNECTIONS, false, Line::Plain),
+        (Figure::File, FILE, 16, false, Line::Plain),
+        (Figure::Fresh, PAGE, 16, true, Line::Plain),
+        (Figure::Thousand, PAGE, 1000, false, Line::Plain),
+        (Figure::Tls, PAGE, CONNECTIONS, false, Line::Full),
+        (Figure::FullHandshake, PAGE, 16, true, Line::Full),
+        (Figure::ResumedHandshake, PAGE, 16, true, Line::Resumed),
     ] {
         let traffic = Traffic {
             target,
             connections,
             fresh,
+            line,
         };
         for target in targets {
+            let Some(address) = target.address_for(line) else {
+                continue;
+            };
             let span = extent.span(connections);
-            let sample =
-                target.run(load::closed(target.address, traffic, span, || target.cpu()))?;
+            let sample = target.run(load::closed(address, traffic, span, || target.cpu()))?;
             table.add(figure, target.column, microseconds(sample));
             if figure == Figure::Page {
                 let per_second = sample.requests as f64 / sample.elapsed.as_secs_f64();
@@ -173,6 +192,28 @@ fn one_round(
             }
         }
     }
+    for target in targets {
+        if let Some(address) = target.secured {
+            let span = extent.span(MULTIPLEXED);
+            let load = streams::closed(address, MULTIPLEXED, span, || target.cpu());
+            table.add(
+                Figure::Streams,
+                target.column,
+                microseconds(target.run(load)?),
+            );
+        }
+    }
+    large_bodies(targets, extent, table)?;
+    let rate = *rate.get_or_insert_with(|| {
+        let cost = table.median(Figure::Page, Column::Proxy(Kind::HaProxy));
+        // Whole hundreds; the load shares its core with the site.
+        ((SHARE_OF_CAPACITY * 1e6 / cost / 100.0).round() * 100.0).clamp(500.0, 20_000.0) as u32
+    });
+    table.rate = rate;
+    latency(targets, extent, table, rate)
+}
+
+fn large_bodies(targets: &[Target<'_>], extent: &Extent, table: &mut Table) -> Outcome<()> {
     for (cpu, throughput, way) in [
         (Figure::DownCpu, Figure::DownRate, Way::Down(LARGE)),
         (Figure::UpCpu, Figure::UpRate, Way::Up),
@@ -190,13 +231,7 @@ fn one_round(
             );
         }
     }
-    let rate = *rate.get_or_insert_with(|| {
-        let cost = table.median(Figure::Page, Column::Proxy(Kind::HaProxy));
-        // Whole hundreds; the load shares its core with the site.
-        ((SHARE_OF_CAPACITY * 1e6 / cost / 100.0).round() * 100.0).clamp(500.0, 20_000.0) as u32
-    });
-    table.rate = rate;
-    latency(targets, extent, table, rate)
+    Ok(())
 }
 
 /// What each proxy adds to the direct way, at the same rate for all.
@@ -228,20 +263,25 @@ fn latency(targets: &[Target<'_>], extent: &Extent, table: &mut Table, rate: u32
 
 /// What a connection holds, of processes that held nothing before.
 fn held(kind: Kind, site: &Site, extent: &Extent, table: &mut Table) -> Outcome<()> {
-    for (figure, count) in [(Figure::Idle, extent.idle), (Figure::Stalled, STALLED)] {
+    for (figure, count) in [
+        (Figure::Idle, extent.idle),
+        (Figure::TlsIdle, extent.idle),
+        (Figure::Stalled, STALLED),
+    ] {
         let mut proxy = Proxy::start(kind, site.address, |_| Vec::new())?;
         let held = load::runtime()?.block_on(async {
             // So that what is made once is there, connections to the site too.
-            load::everyone(proxy.address).await?;
+            let ends = proxy.ends;
+            load::everyone(ends.plain).await?;
             let mut held = Vec::new();
             let mut resident = Vec::new();
             // Twice as many, and then the difference: what was needed for the first ones and given back
             // since is there for the others.
             for _ in 0..2 {
-                held.extend(if figure == Figure::Idle {
-                    load::idle(proxy.address, count).await?
-                } else {
-                    load::stalled(proxy.address, LARGE, count).await?
+                held.extend(match figure {
+                    Figure::Idle => load::idle(ends.plain, Line::Plain, count).await?,
+                    Figure::TlsIdle => load::idle(ends.secured, Line::Full, count).await?,
+                    _ => load::stalled(ends.plain, LARGE, count).await?,
                 });
                 tokio::time::sleep(Duration::from_millis(1500)).await;
                 resident.push(proxy.resident()?);
@@ -261,14 +301,25 @@ fn held(kind: Kind, site: &Site, extent: &Extent, table: &mut Table) -> Outcome<
 }
 
 fn counts(kind: Kind, site: &Site, extent: &Extent, table: &mut Table) -> Outcome<()> {
-    for (figure, counter) in [
-        (Figure::Instructions, Counter::Instructions),
-        (Figure::SystemCalls, Counter::SystemCalls),
+    use {Counter::*, Over::*};
+    for (figure, counter, over, connections) in [
+        (Figure::Instructions, Instructions, Plain, CONNECTIONS),
+        (Figure::SystemCalls, SystemCalls, Plain, CONNECTIONS),
+        (Figure::TlsInstructions, Instructions, Tls, CONNECTIONS),
+        (Figure::TlsSystemCalls, SystemCalls, Tls, CONNECTIONS),
+        (
+            Figure::StreamInstructions,
+            Instructions,
+            Streams,
+            MULTIPLEXED,
+        ),
+        (Figure::StreamSystemCalls, SystemCalls, Streams, MULTIPLEXED),
     ] {
-        let each = count::of_a_request(counter, kind, site.address, CONNECTIONS, extent.counted)?;
+        let requests = extent.counted;
+        let each = count::of_a_request(counter, kind, site.address, over, connections, requests)?;
         let each = match counter {
-            Counter::Instructions => each / 1000.0,
-            Counter::SystemCalls => each,
+            Instructions => each / 1000.0,
+            SystemCalls => each,
         };
         table.add(figure, Column::Proxy(kind), each);
     }

@@ -1,17 +1,16 @@
 //! nginx with Lua: LuaJIT calls libcrypto, which nginx is linked with, with the key schedule prepared.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::Outcome;
-use crate::process::Program;
+use crate::process::{Ends, Program};
 use crate::scene::{TOKEN_KEY, TOKEN_SECRET, fill, lines};
 
 /// Where Debian puts its modules.
 const MODULES: [&str; 2] = ["/usr/lib/nginx/modules", "/usr/share/nginx/modules"];
 
 /// Writes its files, and says how it is run.
-pub(crate) fn prepare(folder: &Path, listen: SocketAddr, site: SocketAddr) -> Outcome<Program> {
+pub(crate) fn prepare(folder: &Path, ends: &Ends) -> Outcome<Program> {
     let modules = MODULES
         .into_iter()
         .find(|folder| {
@@ -23,10 +22,12 @@ pub(crate) fn prepare(folder: &Path, listen: SocketAddr, site: SocketAddr) -> Ou
         .ok_or("nginx has no Lua: install libnginx-mod-http-lua")?;
     let callers = lines(|caller| format!("{} {} {}", caller.digest(), caller.name, caller.user));
     std::fs::write(folder.join("callers.txt"), callers)?;
-    let (listen, site) = (listen.to_string(), site.to_string());
+    let (listen, site) = (ends.plain.to_string(), ends.site.to_string());
+    let listen_tls = ends.secured.to_string();
     let place = folder.display().to_string();
     let values = [
         ("listen", listen.as_str()),
+        ("listen_tls", &listen_tls),
         ("site", &site),
         ("folder", &place),
         ("modules", modules),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, countersign, haproxy, nginx};
+use crate::{Outcome, countersign, haproxy, nginx, secured};
 
 /// The proxy has this core to itself.
 const PROXY_CORE: &str = "0";
@@ -34,11 +34,12 @@ impl Kind {
         }
     }
 
-    fn prepare(self, folder: &Path, listen: SocketAddr, site: SocketAddr) -> Outcome<Program> {
+    fn prepare(self, folder: &Path, ends: &Ends) -> Outcome<Program> {
+        secured::write(folder)?;
         match self {
-            Self::Countersign => countersign::prepare(folder, listen, site),
-            Self::HaProxy => haproxy::prepare(folder, listen, site),
-            Self::Nginx => nginx::prepare(folder, listen, site),
+            Self::Countersign => countersign::prepare(folder, ends),
+            Self::HaProxy => haproxy::prepare(folder, ends),
+            Self::Nginx => nginx::prepare(folder, ends),
         }
     }
 
@@ -61,6 +62,14 @@ impl Kind {
             .find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
         Ok(format!("{} {}", self.name(), version.unwrap_or("?")))
     }
+}
+
+/// Where a proxy listens, and where its site does.
+#[derive(Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) plain: SocketAddr,
+    pub(crate) secured: SocketAddr,
+    pub(crate) site: SocketAddr,
 }
 
 /// How a proxy is run.
@@ -99,7 +108,7 @@ impl Program {
 /// A proxy that takes requests.
 pub(crate) struct Proxy {
     pub(crate) kind: Kind,
-    pub(crate) address: SocketAddr,
+    pub(crate) ends: Ends,
     /// Its files, until it is dropped.
     pub(crate) folder: tempfile::TempDir,
     log: PathBuf,
@@ -116,8 +125,15 @@ impl Proxy {
         below: impl FnOnce(&Path) -> Vec<OsString>,
     ) -> Outcome<Self> {
         let folder = tempfile::tempdir()?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let program = kind.prepare(folder.path(), address, site)?;
+        // Both at once, so that they differ.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0"));
+        let [plain, secured] = free.map(|listener| listener.and_then(|free| free.local_addr()));
+        let ends = Ends {
+            plain: plain?,
+            secured: secured?,
+            site,
+        };
+        let program = kind.prepare(folder.path(), &ends)?;
         let append = |path: &Path| OpenOptions::new().create(true).append(true).open(path);
         let child = Command::new("taskset")
             .args(["-c", PROXY_CORE])
@@ -132,7 +148,7 @@ impl Proxy {
             .map_err(|error| format!("taskset cannot be run: {error}"))?;
         let mut proxy = Self {
             kind,
-            address,
+            ends,
             log: program.log,
             tree: vec![child.id()],
             child,
@@ -147,7 +163,7 @@ impl Proxy {
     fn await_ready(&mut self) -> Outcome<()> {
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
-            if TcpStream::connect(self.address).is_ok() {
+            if TcpStream::connect(self.ends.secured).is_ok() {
                 return Ok(());
             }
             if self.child.try_wait()?.is_some() || Instant::now() > deadline {

@@ -1,17 +1,17 @@
 //! That each of the three does the job, before anything is measured: signs as the right user, refuses a wrong key, lets
 //! nothing through that says who one is, and writes a line for each request.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::Outcome;
+use crate::count::Over;
+use crate::load::Line;
 use crate::process::Proxy;
-use crate::scene::{Caller, TOKEN_KEY, TOKEN_SECRET, hex};
+use crate::scene::{Caller, HOST, TOKEN_KEY, TOKEN_SECRET, hex};
 use crate::site::{PROOF, header, headers, whole};
+use crate::{Outcome, load, streams};
 
 /// What a caller forges, one header a line; none may arrive. A proxy may also refuse such a request.
 const FORGED: &str = "X-Deki-Token: tkn_forged_1_=admin_00\r\n\
@@ -37,6 +37,18 @@ const HARMLESS: &str = "Accept: application/json\r\nX-Deki-Client: bench\r\n";
 
 /// Fails with the reason if this proxy does not do the job.
 pub(crate) fn of(proxy: &Proxy) -> Outcome<()> {
+    let runtime = load::runtime()?;
+    let mut good = 0;
+    for over in [Over::Plain, Over::Tls, Over::Streams] {
+        good += runtime
+            .block_on(of_line(proxy, over))
+            .map_err(|error| proxy.complaint(error))?;
+    }
+    logged(proxy, good)
+}
+
+/// That it does over one kind of connection; says how many good requests that took.
+async fn of_line(proxy: &Proxy, over: Over) -> Outcome<usize> {
     let mut good = 0;
     for number in [0, 41, 99] {
         let caller = Caller::of(number);
@@ -45,12 +57,13 @@ pub(crate) fn of(proxy: &Proxy) -> Outcome<()> {
             format!("Authorization: Bearer {}", caller.key),
         ] {
             for forged in std::iter::once("").chain(FORGED.split_inclusive("\r\n")) {
-                let (status, body) = ask(proxy, &format!("{credential}\r\n{forged}{HARMLESS}"))?;
+                let extra = format!("{credential}\r\n{forged}{HARMLESS}");
+                let (status, body) = ask(proxy, over, &extra).await?;
                 if !forged.is_empty() && is_refusal(status, &body) {
                     continue;
                 }
                 judge(&caller, forged, status, &body).map_err(|error| {
-                    proxy.complaint(format!("does not do the job: {error}\n{status} {body}"))
+                    format!("does not do the job over {over:?}: {error}\n{status} {body}")
                 })?;
                 good += 1;
             }
@@ -66,12 +79,12 @@ pub(crate) fn of(proxy: &Proxy) -> Outcome<()> {
         format!("Authorization: Basic {key}\r\n"),
         format!("X-Api-Key: {key}\r\nAuthorization: Bearer {key}\r\n"),
     ] {
-        let (status, body) = ask(proxy, &credential)?;
+        let (status, body) = ask(proxy, over, &credential).await?;
         if !is_refusal(status, &body) {
-            return Err(proxy.complaint(format!("takes {credential:?}: {status} {body}")));
+            return Err(format!("takes {credential:?}: {status} {body}").into());
         }
     }
-    logged(proxy, good)
+    Ok(good)
 }
 
 /// Of the proxy's own: the site's answers say what came.
@@ -80,19 +93,17 @@ fn is_refusal(status: u16, body: &str) -> bool {
 }
 
 /// One request on a connection of its own.
-fn ask(proxy: &Proxy, extra: &str) -> Outcome<(u16, String)> {
-    let mut stream = TcpStream::connect(proxy.address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let request = format!(
-        "GET {PROOF} HTTP/1.1\r\nHost: gateway.example.com\r\nConnection: close\r\n{extra}\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8(answer)?;
-    let status = answer.split(' ').nth(1).ok_or("no answer")?.parse()?;
-    let (_, body) = answer.split_once("\r\n\r\n").ok_or("half an answer")?;
-    Ok((status, body.to_owned()))
+async fn ask(proxy: &Proxy, over: Over, extra: &str) -> Outcome<(u16, String)> {
+    let asking = async {
+        let request = format!("GET {PROOF} HTTP/1.1\r\nHost: {HOST}\r\n{extra}");
+        let (status, body) = match over {
+            Over::Plain => load::once(proxy.ends.plain, Line::Plain, &request).await?,
+            Over::Tls => load::once(proxy.ends.secured, Line::Full, &request).await?,
+            Over::Streams => streams::once(proxy.ends.secured, &request).await?,
+        };
+        Outcome::Ok((status, String::from_utf8(body)?))
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking).await?
 }
 
 /// What the site says of a request: as whom it was signed and when, and how it came.

@@ -11,6 +11,9 @@ pub(crate) const TOKEN_KEY: &str =
 pub(crate) const TOKEN_SECRET: &str =
     "5b70319201e9abad12a3458b32ed30cf634ef569ea47906e5012baf11cab5046";
 
+/// The host that callers ask for.
+pub(crate) const HOST: &str = "gateway.example.com";
+
 /// How many callers every configuration has.
 pub(crate) const CALLERS: usize = 100;
 

@@ -23,7 +23,7 @@ pub(crate) const LARGE: &str = "/@api/deki/files/8/100m";
 /// Takes what goes up.
 pub(crate) const UPLOAD: &str = "/@api/deki/files/9/upload";
 /// Verifies the token, and answers with the user and the head as it came.
-pub(crate) const PROOF: &str = "/@api/deki/pages/42/proof";
+pub(crate) const PROOF: &str = "/@api/deki/pages/42/info";
 
 pub(crate) const LARGE_BYTES: usize = 100 << 20;
 /// Of a body.

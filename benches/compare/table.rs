@@ -15,6 +15,14 @@ pub(crate) enum Figure {
     File,
     Fresh,
     Thousand,
+    Tls,
+    TlsInstructions,
+    TlsSystemCalls,
+    FullHandshake,
+    ResumedHandshake,
+    Streams,
+    StreamInstructions,
+    StreamSystemCalls,
     DownCpu,
     UpCpu,
     DownRate,
@@ -22,6 +30,7 @@ pub(crate) enum Figure {
     AddedHalf,
     AddedMost,
     Idle,
+    TlsIdle,
     Stalled,
 }
 
@@ -30,11 +39,21 @@ impl Figure {
         match self {
             Self::Page => "signed 1 KiB GET, 64 connections: CPU µs".to_owned(),
             Self::PageRate => "the same: thousand requests/s".to_owned(),
-            Self::Instructions => "the same: thousand user instructions".to_owned(),
-            Self::SystemCalls => "the same: system calls".to_owned(),
+            Self::Instructions | Self::TlsInstructions | Self::StreamInstructions => {
+                "the same: thousand user instructions".to_owned()
+            }
+            Self::SystemCalls | Self::TlsSystemCalls | Self::StreamSystemCalls => {
+                "the same: system calls".to_owned()
+            }
             Self::File => "100 KiB down, 16 connections: CPU µs".to_owned(),
             Self::Fresh => "a new connection for each request, 16 at once: CPU µs".to_owned(),
             Self::Thousand => "1,000 active connections: CPU µs".to_owned(),
+            Self::Tls => "the 1 KiB GET over TLS, 64 connections: CPU µs".to_owned(),
+            Self::FullHandshake => {
+                "a new TLS connection for each request, 16 at once: CPU µs".to_owned()
+            }
+            Self::ResumedHandshake => "the same, resumed with a ticket: CPU µs".to_owned(),
+            Self::Streams => "HTTP/2 over TLS, 10 connections of 10 streams: CPU µs".to_owned(),
             Self::DownCpu => "100 MiB down: CPU ms".to_owned(),
             Self::UpCpu => "100 MiB up: CPU ms".to_owned(),
             Self::DownRate => "100 MiB down: MB/s".to_owned(),
@@ -42,6 +61,7 @@ impl Figure {
             Self::AddedHalf => format!("{rate} requests/s: p50 added, µs"),
             Self::AddedMost => format!("{rate} requests/s: p99 added, µs"),
             Self::Idle => "an idle kept-alive connection: KiB".to_owned(),
+            Self::TlsIdle => "the same over TLS: KiB".to_owned(),
             Self::Stalled => "a stalled download: KiB".to_owned(),
         }
     }

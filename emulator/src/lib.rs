@@ -1,5 +1,5 @@
 //! A small MindTouch site for development, the demo and tests: tokens, users, pages, files, faults; and
-//! an identity provider beside it.
+//! beside it an identity provider, and a product that signs its webhooks.
 //!
 //! It is a crate of its own and knows nothing of the gateway, verifies tokens with code of its own, and
 //! is served by another HTTP implementation, so that a mistake of the gateway cannot be its mistake,
@@ -38,11 +38,13 @@ mod lenient;
 mod parameters;
 mod provider;
 mod token;
+mod webhook;
 mod wiki;
 
 pub use journal::{Arrival, Journal, TokenSeen};
 use lenient::Lenient;
 pub use provider::Provider;
+pub use webhook::zendesk_headers;
 
 /// The published key of the emulator's server token. Development only: no real site knows it.
 pub const TOKEN_KEY: &str = "de7e109de7e109de7e109de7e109de7e109de7e109de7e109de7e109de7e1090";

@@ -225,7 +225,7 @@ async fn signing_in_opens_a_session_that_works_alone() {
     assert_eq!(signed_in.status, 302);
     assert_eq!(signed_in.header("location"), Some("https://evil.test/"));
     let cookie = signed_in.header("set-cookie").unwrap();
-    assert!(cookie.starts_with("authtoken=\"7_"), "{cookie}");
+    assert!(cookie.starts_with("authtoken=\"9_"), "{cookie}");
     let session = &signed_in.body;
     let alone = rig
         .raw(&format!(

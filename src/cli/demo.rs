@@ -1,87 +1,95 @@
 //! `countersign demo`: an emulated site and the gateway on free ports, calls and attacks, and what
-//! came of each. It runs with the very proxy.yaml that lies at the top of the repository.
+//! came of each. It runs with the proxy.yaml that lies beside this file.
 
 mod calls;
+mod occasion;
+mod stage;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 
 use clap::Args;
 use tokio::sync::oneshot;
 
-use self::calls::{Arrives, CALLS, Call};
-use super::{Outcome, complain, runtime};
-use crate::client::{self, Answer};
+use self::occasion::Occasion;
+use self::stage::{Own, Stage};
+use super::{Outcome, runtime};
+use crate::config;
 use crate::config::reference::Sources;
-use crate::config::{self, Loaded};
 use crate::server::Server;
-use crate::telemetry::may_colour;
-use countersign_emulator::{
-    Arrival, BROWSER_KEY, Emulator, Journal, Options, TOKEN_KEY, TOKEN_SECRET,
-};
+use countersign_emulator::{Emulator, Options};
 
 /// Start an emulated site and the gateway, make calls and attacks, and show what came of each.
 ///
 /// Needs no account, no network and no configuration. Ends with 0 only if each call went as it should.
 #[derive(Args, Debug)]
 pub struct Demo {
-    /// Call a gateway that runs already, with the demo's proxy.yaml, instead of starting one
+    /// Call a gateway that runs already, with the repository's proxy.yaml before an emulated site, in place of one
+    /// started for the occasion; leaves out TLS and the credentials that the demo makes itself
     #[arg(long, value_name = "URL")]
     gateway: Option<String>,
+    /// Print the configuration that the demo runs, and do nothing else
+    #[arg(long, conflicts_with = "gateway")]
+    print_config: bool,
 }
 
 impl Demo {
     pub(super) fn run(self, out: &mut dyn Write) -> std::io::Result<Outcome> {
+        if self.print_config {
+            write!(out, "{CONFIGURATION}")?;
+            return Ok(Outcome::Good);
+        }
         runtime()?.block_on(async {
             match self.gateway {
                 Some(url) => {
                     let url = url.trim_end_matches('/').to_owned();
-                    writeln!(out, "Calling the gateway at {url}.\n")?;
-                    let stage = Stage { url, journal: None };
+                    writeln!(
+                        out,
+                        "Calling the gateway at {url}, without TLS and without credentials made for the occasion.\n"
+                    )?;
+                    let stage = Stage { url, own: None };
                     stage.play(out).await
                 }
-                None => on_this_machine(out).await,
+                None => on_this_machine(CONFIGURATION, out).await,
             }
         })
     }
 }
 
+const CONFIGURATION: &str = include_str!("demo/proxy.yaml");
+
 /// Starts both, plays, and stops both.
-async fn on_this_machine(out: &mut dyn Write) -> std::io::Result<Outcome> {
+async fn on_this_machine(configuration: &str, out: &mut dyn Write) -> std::io::Result<Outcome> {
     let emulator = Emulator::bind(Options {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         ..Options::default()
     })
     .await?;
-    let site = emulator.local_addr();
-    let server = match configure(site) {
-        Ok(loaded) => Server::bind(&loaded.settings, loaded.policy)
-            .await
-            .map_err(|fault| fault.to_string()),
-        Err(unusable) => Err(unusable.to_string()),
-    };
-    let server = match server {
-        Ok(server) => server,
-        Err(fault) => {
-            complain(fault);
-            return Ok(Outcome::Bad);
-        }
-    };
-    let gateway = server.addresses()[0];
-    writeln!(
-        out,
-        "An emulated MindTouch site listens on http://{site}, the gateway before it on http://{gateway}.\n\
-         Both are real servers on this machine; what follows are real HTTP requests to the gateway.\n"
-    )?;
-    let stage = Stage {
-        url: format!("http://{gateway}"),
-        journal: Some(emulator.journal()),
-    };
+    let (site, journal) = (emulator.local_addr(), emulator.journal());
+    let occasion = Occasion::new(emulator.provider())?;
     let (stop_site, site_stopped) = oneshot::channel::<()>();
     let (stop_gateway, gateway_stopped) = oneshot::channel::<()>();
-    // Dropping the sender tells as much as sending would.
+    // It answers before the gateway starts, which then asks it for keys. Dropping the sender tells as
+    // much as sending would.
     let emulating = tokio::spawn(emulator.serve(async move { drop(site_stopped.await) }));
+    let server = start(configuration, site, &occasion).await?;
+    let [plain, secure] = server.addresses()[..] else {
+        return Err(std::io::Error::other("the demo's file has two listeners"));
+    };
+    writeln!(
+        out,
+        "An emulated MindTouch site listens on http://{site}, the gateway before it on http://{plain} and https://{secure}.\n\
+         Both are real servers on this machine; what follows are real HTTP requests to the gateway.\n"
+    )?;
+    let own = Own {
+        secure,
+        journal,
+        occasion,
+    };
+    let stage = Stage {
+        url: format!("http://{plain}"),
+        own: Some(own),
+    };
     let serving = tokio::spawn(server.serve(async move { drop(gateway_stopped.await) }));
     let outcome = stage.play(out).await;
     drop(stop_gateway);
@@ -91,159 +99,127 @@ async fn on_this_machine(out: &mut dyn Write) -> std::io::Result<Outcome> {
     outcome
 }
 
-/// The example file with free ports, and with the emulator's secrets in place of their files.
-fn configure(site: SocketAddr) -> Result<Loaded, config::Unusable> {
-    let text = EXAMPLE
+/// The gateway with this configuration, on free ports and before this site.
+async fn start(text: &str, site: SocketAddr, occasion: &Occasion) -> std::io::Result<Server> {
+    let text = text
         .replace("127.0.0.1:8080", "127.0.0.1:0")
-        .replace("admin: { address: 127.0.0.1:9901 }", "")
-        .replace("127.0.0.1:8088", &site.to_string())
-        .replace("file:deploy/emulator/", "env:");
-    let environment = |name: &str| match name {
-        "token_key" => Some(TOKEN_KEY.to_owned()),
-        "token_secret" => Some(TOKEN_SECRET.to_owned()),
-        "browser_key" => Some(BROWSER_KEY.to_owned()),
-        _ => None,
-    };
+        .replace("127.0.0.1:8443", "127.0.0.1:0")
+        .replace("127.0.0.1:8088", &site.to_string());
+    // Gone when the gateway listens: what it has read, it keeps.
+    let folder = occasion.folder()?;
     let sources = Sources {
-        environment: &environment,
-        folder: PathBuf::new(),
+        environment: &|name| occasion.variable(name),
+        folder: folder.path().to_owned(),
     };
-    config::load_text("proxy.yaml", &text, &sources)
+    let loaded = config::load_text("proxy.yaml", &text, &sources).map_err(std::io::Error::other)?;
+    let server = Server::bind(&loaded.settings, loaded.policy).await;
+    server.map_err(std::io::Error::other)
 }
 
-const EXAMPLE: &str = include_str!("../../proxy.yaml");
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A gateway to call, and what is known of the site behind it.
-struct Stage {
-    url: String,
-    journal: Option<Journal>,
-}
-
-impl Stage {
-    async fn play(&self, out: &mut dyn Write) -> std::io::Result<Outcome> {
-        let mut failed = 0;
-        for (index, call) in CALLS.iter().enumerate() {
-            if let Some(part) = call.part {
-                writeln!(out, "{part}")?;
-            }
-            let seen = self.make(call).await;
-            let faults = seen.as_ref().map_or_else(
-                |fault| vec![fault.clone()],
-                |(answer, arrivals)| call.faults(answer, arrivals.as_deref()),
-            );
-            let mark = match (faults.is_empty(), may_colour(&std::io::stdout())) {
-                (true, false) => "ok  ",
-                (true, true) => "\x1b[32mok\x1b[0m  ",
-                (false, false) => "FAIL",
-                (false, true) => "\x1b[31mFAIL\x1b[0m",
-            };
-            writeln!(out, "{:3} {mark} {}", index + 1, call.about)?;
-            writeln!(out, "         {} {}", call.method, call.target)?;
-            if let Ok((answer, arrivals)) = &seen {
-                writeln!(out, "         {}", told(answer, arrivals.as_deref()))?;
-            }
-            for fault in &faults {
-                writeln!(out, "         but {fault}")?;
-            }
-            failed += usize::from(!faults.is_empty());
+    /// What the demo calls that do not go as they should with a configuration that is otherwise.
+    async fn failing(changes: &[(&str, &str)]) -> Vec<String> {
+        let mut text = CONFIGURATION.to_owned();
+        for (is, becomes) in changes {
+            assert_eq!(text.matches(is).count(), 1, "{is}");
+            text = text.replace(is, becomes);
         }
-        writeln!(out)?;
-        if failed > 0 {
-            writeln!(
-                out,
-                "{failed} of {} calls did not go as they should.",
-                CALLS.len()
-            )?;
-            return Ok(Outcome::Bad);
-        }
-        writeln!(
-            out,
-            "All {} calls went as they should: what was allowed arrived signed, the rest was refused at the gateway.",
-            CALLS.len()
-        )?;
-        Ok(Outcome::Good)
+        let mut out = Vec::new();
+        let outcome = on_this_machine(&text, &mut out).await.unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let failing: Vec<_> = out
+            .lines()
+            .filter_map(|line| Some(line.split_once(" FAIL ")?.1.to_owned()))
+            .collect();
+        let expected = match failing.is_empty() {
+            true => Outcome::Good,
+            false => Outcome::Bad,
+        };
+        assert_eq!(outcome, expected, "{out}");
+        failing
     }
 
-    /// Makes a call, and finds what of it arrived at the site.
-    async fn make(&self, call: &Call) -> Result<(Answer, Option<Vec<Arrival>>), String> {
-        if let Some(journal) = &self.journal {
-            drop(journal.take());
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_gateway_that_is_otherwise_does_is_seen() {
+        const USERS: [&str; 3] = [
+            "Anna has signed in",
+            "Ben has signed in",
+            "Chloe has signed in",
+        ];
+        const ADMINISTRATOR: &str =
+            "an administrator has signed in, and the portal may act as support-* only";
+        const EXPIRED: &str = "Anna's token of another day";
+        const CERTIFIED: &str = "with a certificate that the callers' authority vouches for";
+        let asked_for = "client_ca: file:callers-ca.pem       # vouches for certificates of callers; they may have none";
+        for (is, becomes, expected) in [
+            (
+                r#"allow: ["support-*"]"#,
+                r#"allow: ["support-*"]"#,
+                &[][..],
+            ),
+            (
+                r#"allow: ["support-*"]"#,
+                r#"allow: ["*"]"#,
+                &[ADMINISTRATOR],
+            ),
+            (
+                r#"allow: ["support-*"]"#,
+                "allow: [support-anna]",
+                &USERS[1..],
+            ),
+            (
+                "acts_as: { claim: preferred_username, allow: [\"support-*\"], deny: [support-admin] }",
+                "acts_as: \"=support-anna\"",
+                &[USERS[1], USERS[2], ADMINISTRATOR],
+            ),
+            // What a token is for is judged before its dates.
+            (
+                "required_claims: { azp: portal }",
+                "required_claims: { azp: another }",
+                &[USERS[0], USERS[1], USERS[2], ADMINISTRATOR, EXPIRED],
+            ),
+            (asked_for, "client_certificate: optional", &[CERTIFIED]),
+            (
+                "dns_name: acme.service",
+                "dns_name: other.service",
+                &[CERTIFIED],
+            ),
+            (
+                "env:ZENDESK_SIGNING_SECRET",
+                "env:TOKEN_SECRET",
+                &["Zendesk comments on a page"],
+            ),
+            (
+                "basic: {",
+                "basic: { user: another,",
+                &["with its password"],
+            ),
+        ] {
+            let failing = failing(&[(is, becomes)]).await;
+            assert_eq!(failing, expected, "{is} becomes {becomes}");
         }
-        let url = format!("{}{}", self.url, call.target);
-        let method = call.method.parse().map_err(|_| "the method is none")?;
-        let answer = client::send(method, &url, call.headers, call.body).await?;
-        Ok((answer, self.journal.as_ref().map(Journal::take)))
     }
-}
 
-/// What came of a call, in one line.
-fn told(answer: &Answer, arrivals: Option<&[Arrival]>) -> String {
-    let mut line = match answer.header("x-countersign-refusal") {
-        "" => answer.status.to_string(),
-        code => format!("{} {code}", answer.status),
-    };
-    match arrivals {
-        None => {}
-        Some([]) => line.push_str("; nothing reached the site"),
-        Some(arrivals) => {
-            for arrival in arrivals {
-                line.push_str("; reached the site with ");
-                line.push_str(calls::token_name(arrival));
-                line.push_str(", as ");
-                line.push_str(arrival.user.as_deref().unwrap_or("nobody"));
-            }
-        }
-    }
-    line
-}
-
-impl Call {
-    /// What went otherwise than it should; empty if nothing did.
-    fn faults(&self, answer: &Answer, arrivals: Option<&[Arrival]>) -> Vec<String> {
-        let mut faults = Vec::new();
-        if answer.status != self.status {
-            faults.push(format!("the status should be {}", self.status));
-        }
-        let code = answer.header("x-countersign-refusal");
-        if code != self.refusal {
-            faults.push(match self.refusal {
-                "" => "it should not be refused".to_owned(),
-                expected => format!("it should be refused as {expected}"),
-            });
-        }
-        if !answer.text().contains(self.shows) {
-            faults.push(format!("the answer should show {:?}", self.shows));
-        }
-        if let Some((name, value)) = self.answer_header
-            && answer.header(name) != value
-        {
-            faults.push(format!("the answer should have {name}: {value}"));
-        }
-        for leak in ["set-cookie", "x-deki-token", "x-deki-site", "server"] {
-            if answer.headers.contains_key(leak) {
-                faults.push(format!("the answer should not have {leak}"));
-            }
-        }
-        if let Some(arrivals) = arrivals {
-            faults.extend(self.arrives.faults(arrivals));
-        }
-        faults
-    }
-}
-
-impl Arrives {
-    fn faults(self, arrivals: &[Arrival]) -> Option<String> {
-        match (self, arrivals) {
-            (Self::Nothing, []) => None,
-            (Self::Nothing, _) => Some("nothing should reach the site".to_owned()),
-            (Self::Signed(user), [arrival]) if calls::is_signed(arrival, user) => None,
-            (Self::Signed(user), _) => Some(format!(
-                "the site should get one request, well signed, as {user}"
-            )),
-            (Self::FromPage, [arrival]) if calls::is_from_page(arrival) => None,
-            (Self::FromPage, _) => {
-                Some("the site should get one request with the browser token".to_owned())
-            }
-        }
+    /// All that is made for the occasion.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_routes_nothing_of_it_goes_as_it_should() {
+        let mounts = ["portal", "servicenow", "zendesk", "desk"].map(|name| {
+            let is = format!("mount: /{name},");
+            (is, "mount: /elsewhere/".to_owned() + name + ",")
+        });
+        let changes: Vec<_> = mounts
+            .iter()
+            .map(|(is, becomes)| (&**is, &**becomes))
+            .collect();
+        let made: Vec<_> = calls::CALLS
+            .iter()
+            .filter(|call| !matches!(call.with, calls::With::Headers | calls::With::NoTls))
+            .map(|call| call.about)
+            .collect();
+        assert_eq!(made.len(), 12);
+        assert_eq!(failing(&changes).await, made);
     }
 }

@@ -142,7 +142,8 @@ fn typed() -> std::io::Result<Option<Zeroizing<String>>> {
     Ok(Some(Zeroizing::new(password.to_owned())))
 }
 
-fn random<const COUNT: usize>() -> Option<Zeroizing<[u8; COUNT]>> {
+/// Random bytes; complains where there are none.
+pub(super) fn random<const COUNT: usize>() -> Option<Zeroizing<[u8; COUNT]>> {
     let mut bytes = Zeroizing::new([0; COUNT]);
     if let Err(error) = getrandom::fill(&mut *bytes) {
         complain(format_args!(

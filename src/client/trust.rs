@@ -7,7 +7,10 @@ use pingora::tls::{
     CertificateDer, ClientConfig, RootCertStore, ServerName, TlsConnector,
     install_default_crypto_provider, load_native_certs, version,
 };
+use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tracing::warn;
 
 /// What verifies servers: this machine's authorities, or some of a file.
@@ -24,6 +27,23 @@ impl Trust {
     pub(crate) fn in_these(authorities: &[Vec<u8>]) -> Self {
         let certificates = authorities.iter().cloned().map(CertificateDer::from);
         Self::from(store(certificates))
+    }
+
+    /// The same, with a certificate and its key to present to servers that ask for one.
+    ///
+    /// # Errors
+    /// Why they cannot be used, for people.
+    pub(crate) fn presenting(
+        authorities: &[Vec<u8>],
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, String> {
+        let own = CertifiedKey::from_der(chain, key, &ring::default_provider());
+        let own = own.map_err(|error| format!("this certificate cannot be presented: {error}"))?;
+        let certificates = authorities.iter().cloned().map(CertificateDer::from);
+        let mut config = config(Arc::new(store(certificates)));
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(own));
+        Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
     fn from(roots: RootCertStore) -> Self {
@@ -80,13 +100,17 @@ impl fmt::Debug for SiteTls {
 /// What makes connections that are verified against these authorities. HTTP/1.1 only: users are never
 /// multiplexed on one connection to a site.
 fn connector(roots: Arc<RootCertStore>) -> TlsConnector {
+    TlsConnector::from(Arc::new(config(roots)))
+}
+
+fn config(roots: Arc<RootCertStore>) -> ClientConfig {
     install_default_crypto_provider();
     let versions = [&version::TLS12, &version::TLS13];
     let mut config = ClientConfig::builder_with_protocol_versions(&versions)
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    TlsConnector::from(Arc::new(config))
+    config
 }
 
 /// A store of these authorities.

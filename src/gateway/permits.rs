@@ -13,8 +13,9 @@ use crate::watch::budget::OfPage;
 use crate::watch::replays::Remembered;
 
 impl Gateway {
-    /// What a refusal becomes where a stranger has had too many: a flood of them costs its address its
-    /// answers, and nobody who holds a credential.
+    /// What a refusal becomes where there were too many: a flood of them costs a stranger's address its
+    /// answers, and nobody who holds a credential. Who holds one that is not good here uses up what is
+    /// kept for such refusals of that caller, and nothing that the caller needs: it may be a thief.
     pub(super) fn charge(
         &self,
         exchange: &Exchange<'_>,
@@ -22,13 +23,15 @@ impl Gateway {
         refusal: Refusal,
     ) -> (Refusal, Option<Duration>) {
         let generation = &exchange.generation;
-        let is_known = exchange.found.caller.is_some()
-            || request.is_some_and(|request| generation.policy.knows_caller_of(request));
-        if is_known {
-            return (refusal, None);
-        }
         let budgets = &generation.budgets;
-        match budgets.charge_unidentified(exchange.client, exchange.started()) {
+        let knows = |request| generation.policy.knows_caller_of(request);
+        let charged = match &exchange.found.caller {
+            Some(caller) if refusal.is_of_who_asks() => budgets.charge_refused(caller),
+            Some(_) => Ok(()),
+            None if request.is_some_and(knows) => Ok(()),
+            None => budgets.charge_unidentified(exchange.client, exchange.started()),
+        };
+        match charged {
             Ok(()) => (refusal, None),
             Err(exhausted) => (exhausted.refusal, Some(exhausted.retry_after)),
         }

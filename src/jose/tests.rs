@@ -62,6 +62,41 @@ fn judge(token: &str, keys: &KeySet, rules: &TokenRules, at: u64) -> Result<(), 
     rules.check(&verified, Epoch::from_unix(at))
 }
 
+/// Whatever comes as a token, as its header, as its claims, as keys: it is read in one way or not, and
+/// nobody guesses a signature.
+#[test]
+fn whatever_comes() {
+    let keys = keys();
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let (header, claims) = (encode(b"{\"alg\":\"EdDSA\"}"), encode(b"{\"iss\":\"a\"}"));
+    let signature = encode(&[7; 64]);
+    bolero::check!().for_each(|input: &[u8]| {
+        let part = encode(input);
+        let tokens = [
+            String::from_utf8_lossy(input).into_owned(),
+            format!("{part}.{claims}.{signature}"),
+            format!("{header}.{part}.{signature}"),
+            format!("{header}.{claims}.{part}"),
+        ];
+        for token in tokens {
+            let Ok(unverified) = Unverified::read(&token) else {
+                continue;
+            };
+            assert!(unverified.signer(&keys).is_err(), "{token}");
+            let parts: Vec<_> = token.split('.').collect();
+            assert_eq!(parts.len(), 3, "{token}");
+            let payload = URL_SAFE_NO_PAD.decode(parts[1]).expect("it was read");
+            let value: serde_json::Value = serde_json::from_slice(&payload).expect("it was read");
+            // Which takes the last of two members of one name.
+            let members = value.as_object().expect("claims are a map").len();
+            let claims = unverified.into_claims();
+            assert_eq!(claims.0.len(), members, "{token}");
+        }
+        // Whether it holds keys or not.
+        drop(KeySet::read(input));
+    });
+}
+
 /// A public key of Ed25519 in PEM.
 fn spki(pair: &Ed25519KeyPair) -> String {
     let der = [

@@ -111,38 +111,54 @@ pub enum Identified<'c> {
     Needs(Need),
 }
 
-/// Why a request has no caller, and what exactly was wrong, for the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stranger {
+/// Why what a request presents does not let it in, and what exactly was wrong, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
     /// What the caller is told.
     pub refusal: Refusal,
     /// One word of a closed list, where there is more to say.
     pub cause: Option<&'static str>,
+    /// Whose credential it is, where that is proved and something else is wrong, such as the place. A
+    /// name alone, with a wrong password or signature, is nobody's.
+    pub caller: Option<Arc<str>>,
 }
 
-impl From<Refusal> for Stranger {
+impl Rejected {
+    /// The same, of a caller whose credential is proved.
+    fn of(self, acting: &ActingCaller) -> Self {
+        Self {
+            caller: Some(Arc::clone(&acting.caller.name)),
+            ..self
+        }
+    }
+}
+
+impl From<Refusal> for Rejected {
     fn from(refusal: Refusal) -> Self {
         Self {
             refusal,
             cause: None,
+            caller: None,
         }
     }
 }
 
-impl From<TokenFault> for Stranger {
+impl From<TokenFault> for Rejected {
     fn from(fault: TokenFault) -> Self {
         Self {
             refusal: fault.refusal(),
             cause: Some(fault.name()),
+            caller: None,
         }
     }
 }
 
-impl From<SignatureFault> for Stranger {
+impl From<SignatureFault> for Rejected {
     fn from(fault: SignatureFault) -> Self {
         Self {
             refusal: fault.refusal(),
             cause: Some(fault.name()),
+            caller: None,
         }
     }
 }
@@ -208,7 +224,7 @@ impl Callers {
     /// # Errors
     /// The refusals of a credential that is missing, ambiguous, unknown or expired, and of an address
     /// that is not the caller's.
-    pub fn identify(&self, request: &Request<'_>) -> Result<Identified<'_>, Stranger> {
+    pub fn identify(&self, request: &Request<'_>) -> Result<Identified<'_>, Rejected> {
         let presented = Presented::by(request)?;
         let is_signed = self.is_signed(request)?;
         let found = match presented {
@@ -260,7 +276,7 @@ impl Callers {
         &self,
         presented: Presented<'_>,
         request: &Request<'_>,
-    ) -> Result<Identified<'_>, Stranger> {
+    ) -> Result<Identified<'_>, Rejected> {
         let unknown = Err(Refusal::CredentialUnknown.into());
         match presented {
             Presented::Bearer(key) | Presented::Basic(key) if key.len() > CREDENTIAL_BYTES_MAX => {
@@ -284,7 +300,7 @@ impl Callers {
         &self,
         encoded: &[u8],
         request: &Request<'_>,
-    ) -> Result<Identified<'_>, Stranger> {
+    ) -> Result<Identified<'_>, Rejected> {
         let unknown = Refusal::CredentialUnknown;
         let pair = Pair::read(encoded).ok_or(unknown)?;
         let name = pair.user_name();
@@ -301,12 +317,13 @@ impl Callers {
         };
         match request.proof.password_is_right {
             Some(true) if found.is_some() => Ok(Identified::Caller(acting, None)),
-            Some(_) => Err(Stranger {
+            Some(_) => Err(Rejected {
                 refusal: unknown,
                 cause: Some(match found {
                     Some(_) => "password_wrong",
                     None => "user_name_unknown",
                 }),
+                caller: None,
             }),
             None => Ok(Identified::Needs(Need::Password {
                 user_name: name.into(),
@@ -317,7 +334,7 @@ impl Callers {
         }
     }
 
-    fn by_token(&self, token: &[u8], request: &Request<'_>) -> Result<Identified<'_>, Stranger> {
+    fn by_token(&self, token: &[u8], request: &Request<'_>) -> Result<Identified<'_>, Rejected> {
         let Some(verified) = &request.proof.token else {
             let token = std::str::from_utf8(token).map_err(|_| Refusal::CredentialUnknown)?;
             return Ok(Identified::Needs(Need::Token {
@@ -325,7 +342,7 @@ impl Callers {
                 token: Zeroizing::new(token.into()),
             }));
         };
-        let verified = verified.as_ref().map_err(|fault| Stranger::from(*fault))?;
+        let verified = verified.as_ref().map_err(|fault| Rejected::from(*fault))?;
         self.by_claims(verified, request)
     }
 
@@ -335,8 +352,9 @@ impl Callers {
         &self,
         verified: &Verified,
         request: &Request<'_>,
-    ) -> Result<Identified<'_>, Stranger> {
+    ) -> Result<Identified<'_>, Rejected> {
         let mut found = None;
+        let mut expired = None;
         let mut fault = None;
         for acting in self.with_token.iter().map(|index| &self.all[*index]) {
             let Some(Credential::Jwt(rules)) = &acting.caller.credential else {
@@ -348,8 +366,13 @@ impl Callers {
             match rules.check(verified, request.at) {
                 Ok(()) if found.is_some() => return Err(Refusal::AmbiguousCredential.into()),
                 Ok(()) => found = Some(acting),
+                Err(TokenFault::Expired) => expired = Some(acting),
                 Err(other) => fault = fault.max(Some(other)),
             }
+        }
+        // All else is right.
+        if let (None, Some(acting)) = (found, expired) {
+            return Err(Rejected::from(TokenFault::Expired).of(acting));
         }
         match (found, fault) {
             (Some(acting), _) => {
@@ -363,9 +386,11 @@ impl Callers {
 }
 
 /// Refuses a caller that may not call from where it does.
-fn admit_from(acting: &ActingCaller, request: &Request<'_>) -> Result<(), Stranger> {
+fn admit_from(acting: &ActingCaller, request: &Request<'_>) -> Result<(), Rejected> {
     match &acting.caller.allowed_addresses {
-        Some(networks) if !networks.have(request.client) => Err(Refusal::AddressNotAllowed.into()),
+        Some(networks) if !networks.have(request.client) => {
+            Err(Rejected::from(Refusal::AddressNotAllowed).of(acting))
+        }
         _ => Ok(()),
     }
 }
@@ -378,7 +403,7 @@ mod tests {
     use crate::signing::{User, UserEncoding};
 
     /// A caller who acts as user 1.
-    fn acting(
+    pub(super) fn acting(
         name: &str,
         credential: Option<Credential>,
         certificate: Option<CertificateRule>,
@@ -401,7 +426,7 @@ mod tests {
                 Ok(&acting.caller.name)
             }
             Ok(Identified::Needs(need)) => panic!("{need:?}"),
-            Err(stranger) => Err(stranger.refusal),
+            Err(rejected) => Err(rejected.refusal),
         }
     }
 

@@ -13,7 +13,7 @@ use super::caller::basic::PasswordHash;
 use super::caller::jwt::{Issuer, TokenFault, Verified};
 
 /// What has been found out about a request beside its head.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Proof {
     /// Its whole body, where a signature covers it.
     pub body: Option<Bytes>,
@@ -21,6 +21,16 @@ pub struct Proof {
     pub password_is_right: Option<bool>,
     /// What came of verifying the token it presents.
     pub token: Option<Result<Verified, TokenFault>>,
+}
+
+/// A body is its caller's, and no matter of logs.
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof")
+            .field("body_bytes", &self.body.as_ref().map(|body| body.len()))
+            .field("password_is_right", &self.password_is_right)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Proof {

@@ -119,6 +119,18 @@ impl Refusal {
         ALL.iter().position(is_kind).unwrap_or_default()
     }
 
+    /// Whether it says something of who asks, or from where, and nothing of what is asked.
+    pub fn is_of_who_asks(self) -> bool {
+        matches!(
+            self,
+            Self::CredentialMissing
+                | Self::CredentialUnknown
+                | Self::CredentialExpired
+                | Self::AddressNotAllowed
+                | Self::UserNotAllowed
+        )
+    }
+
     /// Whether the connection must close after this refusal, because where the next request
     /// starts is not certain or the rest of this one is not worth reading.
     pub fn closes_connection(self) -> bool {

@@ -86,6 +86,12 @@ impl Contents {
         (self.not_before.as_unix()..=self.not_after.as_unix()).contains(&now.as_unix())
     }
 
+    /// The moment of its time that is nearest to another.
+    pub fn nearest_to(&self, moment: Epoch) -> Epoch {
+        let (from, to) = (self.not_before.as_unix(), self.not_after.as_unix());
+        Epoch::from_unix(moment.as_unix().min(to).max(from))
+    }
+
     /// Whether the subject of another certificate is who issued this one, by its own word.
     pub fn names_as_issuer(&self, other: &Self) -> bool {
         self.issuer == other.subject

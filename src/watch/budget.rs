@@ -38,12 +38,13 @@ pub struct Budgets {
     unidentified: Arc<Table<IpAddr>>,
 }
 
-/// What one caller has left, and each user whom its requests choose. The users of one caller make
-/// nobody forget those of another.
+/// What one caller has left, each user whom its requests choose, and what is refused to whoever holds
+/// its credential. The users of one caller make nobody forget those of another.
 #[derive(Debug)]
 struct OfCaller {
     all: Arc<Budget>,
     users: Table<String>,
+    refused: Budget,
 }
 
 /// What one caller, or all who have something in common, have left.
@@ -168,6 +169,16 @@ impl Budgets {
         Ok([Some(address), route, origin])
     }
 
+    /// Charges whoever holds a caller's credential for a request that is refused because of who asks, or
+    /// from where: as much as a quarter of what the caller may use, and nothing of that itself.
+    ///
+    /// # Errors
+    /// When to ask again.
+    pub fn charge_refused(&self, caller: &str) -> Result<(), Exhausted> {
+        let of_caller = self.callers.get(caller);
+        of_caller.map_or(Ok(()), |of_caller| of_caller.refused.charge())
+    }
+
     /// Charges an address for a request without a credential that is refused.
     ///
     /// # Errors
@@ -183,6 +194,7 @@ impl OfCaller {
         Arc::new(Self {
             all: Arc::new(Budget::new(limits.all)),
             users: Table::new(limits.per_user),
+            refused: Budget::new(limits.all.quarter()),
         })
     }
 
@@ -392,6 +404,26 @@ mod tests {
             "another caller's user is another"
         );
         assert!(take("unlimited", "=jane").unwrap()[0].is_none());
+    }
+
+    /// Whoever holds the credential may be a thief.
+    #[test]
+    fn what_is_refused_to_a_caller_costs_it_nothing_it_needs() {
+        let budgets = budgets(&SharedLimits::default());
+        let charge = |caller: &str| {
+            let charged = budgets.charge_refused(caller);
+            charged.map_err(|exhausted| exhausted.refusal)
+        };
+        assert_eq!(charge("crm"), Ok(()));
+        for _ in 0..100 {
+            assert_eq!(charge("crm"), Err(Refusal::RateLimited));
+        }
+        assert_eq!(charge("portal"), Ok(()), "another caller's");
+        assert_eq!(charge("unlimited"), Ok(()));
+        let now = Instant::now();
+        for user in ["=jane", "=joe", "=jim"] {
+            assert!(budgets.of_caller("crm", Some(user), now).is_ok(), "{user}");
+        }
     }
 
     #[test]

@@ -102,7 +102,6 @@ impl Tokens {
         let entry = Entry {
             verified: verified.clone(),
             key: signer.key,
-            bytes: token.len(),
         };
         self.remembered.insert(digest, entry);
         Ok(verified)

@@ -152,15 +152,14 @@ impl Material {
         let presented = session.peer_certificates().and_then(<[_]>::split_first);
         let certificate = presented.and_then(|(own, issuers)| {
             let contents = Contents::read(own)?;
-            let now = UnixTime::now();
+            let now = clock::now();
+            // Of one that is out of date, too, it is told whether somebody vouched for it.
+            let then = contents.nearest_to(now).as_unix();
+            let then = UnixTime::since_unix_epoch(Duration::from_secs(then));
             let is_vouched = self.authorities.as_ref().is_some_and(|authorities| {
-                authorities.verify_client_cert(own, issuers, now).is_ok()
+                authorities.verify_client_cert(own, issuers, then).is_ok()
             });
-            Some(Arc::new(Certificate::new(
-                contents,
-                is_vouched,
-                clock::now(),
-            )))
+            Some(Arc::new(Certificate::new(contents, is_vouched, now)))
         });
         Secured {
             certificate,

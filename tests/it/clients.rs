@@ -1,6 +1,8 @@
 //! Clients as people write them for the MindTouch API, in four languages: each works with the site
 //! directly, signing for itself, and through the gateway with its base address and its credential
-//! changed, nothing else.
+//! changed, nothing else. Over TLS, with a certificate of their own.
+
+mod certificates;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -27,6 +29,14 @@ fn is_there(program: &str) -> bool {
         );
     }
     found
+}
+
+fn has_requests() -> bool {
+    let has_requests = Command::new("python3")
+        .args(["-c", "import requests"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    has_requests || is_there("python3-requests")
 }
 
 async fn check(program: &str, script: &str) {
@@ -160,11 +170,7 @@ async fn shell_with_curl_and_openssl() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_with_requests() {
-    let has_requests = Command::new("python3")
-        .args(["-c", "import requests"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if has_requests || is_there("python3-requests") {
+    if has_requests() {
         check("python3", "client.py").await;
     }
 }

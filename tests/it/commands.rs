@@ -48,34 +48,6 @@ fn file_with_token(folder: &std::path::Path, key: &str, secret: &str, more: &str
 }
 
 #[test]
-fn the_demo_goes_as_it_should() {
-    let (out, err) = run(&["demo"], 0);
-    assert_eq!(err, "");
-    assert!(out.contains("All 16 calls went as they should"), "{out}");
-    assert!(!out.contains("FAIL"), "{out}");
-    assert!(!out.contains('\x1b'), "no colour into a pipe");
-    for part in [
-        "with a valid signature, as crm-bot",
-        "capability_missing",
-        "mints_credentials",
-        "origin_not_allowed",
-        "nothing reached the site",
-    ] {
-        assert!(out.contains(part), "{part}: {out}");
-    }
-}
-
-#[test]
-fn the_demo_fails_where_something_goes_otherwise() {
-    // A gateway that is none.
-    let (out, _) = run(&["demo", "--gateway", "http://127.0.0.1:1"], 1);
-    assert!(
-        out.contains("FAIL") && out.contains("did not go as they should"),
-        "{out}"
-    );
-}
-
-#[test]
 fn usage() {
     for arguments in [
         &["--help"][..],

@@ -43,6 +43,11 @@ fn blocks(text: &str) -> Vec<(String, Vec<String>)> {
     for line in text.lines() {
         if let Some(language) = line.strip_prefix("```") {
             fenced = !fenced;
+            assert!(
+                fenced || language.is_empty(),
+                "a block before ```{language} has no end: {:?}",
+                blocks.last()
+            );
             if fenced {
                 blocks.push((language.to_owned(), Vec::new()));
             }
@@ -60,7 +65,17 @@ fn blocks(text: &str) -> Vec<(String, Vec<String>)> {
             inside = inside && open;
         }
     }
+    assert!(!fenced, "the last block has no end: {:?}", blocks.last());
     blocks
+}
+
+/// Without one, everything below is shown the other way round.
+#[test]
+fn blocks_have_an_end() {
+    for (name, text) in documents() {
+        let fences = text.lines().filter(|line| line.starts_with("```")).count();
+        assert!(fences.is_multiple_of(2), "{name}: a block has no end");
+    }
 }
 
 /// The commands of a document's blocks, without comments.

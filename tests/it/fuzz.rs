@@ -8,23 +8,33 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use countersign::config::reference::Sources;
+use countersign::policy::caller::hmac::presets;
 use countersign::policy::cors::Sharing;
 use countersign::policy::forwarded::{Header, TrustedProxies};
 use countersign::policy::origin::{OriginPattern, Origins, Presented};
 use countersign::policy::peer::{Networks, Peer};
+use countersign::policy::proof::{Need, Proof};
+use countersign::policy::request::Body;
 use countersign::policy::request::{Field, Request, Version};
 use countersign::policy::target::Target;
-use countersign::policy::{Admission, Verdict};
+use countersign::policy::x509::Contents;
+use countersign::policy::{Admission, Policy, Verdict};
 use countersign::rewrite::{self, Answer, Wants};
 use countersign::signing::{Epoch, Secret, examine};
 use countersign::wire::framing::{Decoder, of_answer, of_request};
 use countersign::wire::head::{AnswerHead, Finder, RequestHead};
 use countersign::wire::proxy_protocol;
 
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+use crate::harness::certificate::Authority;
 use crate::harness::{API_KEY, ROUTES, compile};
 
-static POLICY: LazyLock<countersign::policy::Policy> = LazyLock::new(|| {
+static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     compile(ROUTES, "127.0.0.1:8088".parse().unwrap())
         .unwrap()
         .policy
@@ -188,6 +198,171 @@ fn configuration() {
         };
         if let Err(unusable) = countersign::config::load_text("x", text, &sources) {
             assert!(!unusable.problems.is_empty(), "there is a reason");
+        }
+    });
+}
+
+/// One route whose callers sign, in every product's way; one of a caller with a password.
+static SIGNED: LazyLock<Policy> = LazyLock::new(|| {
+    let (mut callers, mut routes) = (String::new(), String::new());
+    let mut names = Vec::new();
+    for preset in presets::NAMES {
+        let secret = match preset {
+            "standard-webhooks" | "svix" => "env:STANDARD_SECRET",
+            _ => "env:HOOK_SECRET",
+        };
+        let url = match preset {
+            "hubspot" => ", public_url: https://hooks.example.com",
+            _ => "",
+        };
+        callers += &format!(
+            "  {preset}: {{ hmac: {{ preset: {preset}, secret: {secret}{url} }}, acts_as: \"=bot\" }}\n"
+        );
+        names.push(preset);
+    }
+    callers += "  desk: { basic: { password: \"$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$rC5wOdNa+G0FGxcWYcQq0Hn6qLjh4vxuMEfLNphiY1s\" }, acts_as: \"=desk\" }\n";
+    for (name, callers) in [("hooks", &*names.join(", ")), ("desk", "desk")] {
+        routes += &format!(
+            "  - {{ name: {name}, mount: /{name}, site: acme, token: server, callers: [{callers}], allow: [all] }}\n"
+        );
+    }
+    let (before, _) = ROUTES.split_once("callers:\n").unwrap();
+    let text = format!("{before}callers:\n{callers}routes:\n{routes}");
+    let loaded = compile(&text, "127.0.0.1:8088".parse().unwrap());
+    loaded
+        .unwrap_or_else(|unusable| panic!("{unusable}"))
+        .policy
+});
+
+/// Header lines of a message that some product is said to have signed: nobody guesses a signature, and
+/// whoever tries is nobody. The word NOW in a seed is the time of the test, as each format has it.
+#[test]
+fn signature() {
+    let body = Proof {
+        body: Some((&b"{}"[..]).into()),
+        ..Proof::default()
+    };
+    bolero::check!().for_each(|input: &[u8]| {
+        let text = String::from_utf8_lossy(input)
+            .replace("NOWMS", "1800000000000")
+            .replace("NOWISO", "2027-01-15T08:00:00Z")
+            .replace("NOW", "1800000000");
+        let lines = text.split("\r\n").filter_map(|line| line.split_once(": "));
+        let mut fields: Vec<_> = lines
+            .map(|(name, value)| Field {
+                name: name.as_bytes(),
+                value: value.as_bytes(),
+            })
+            .collect();
+        fields.retain(|field| !field.is("host"));
+        fields.push(Field {
+            name: b"Host",
+            value: b"gw.example",
+        });
+        let target = b"/hooks/@api/deki/pages/home?userEmail=x";
+        for proof in [&body, Proof::NONE] {
+            let request = Request {
+                body: Body::Length(2),
+                proof,
+                ..request(b"POST", target, &fields)
+            };
+            let decision = SIGNED.decide(&request);
+            assert_eq!(decision.found.caller, None);
+            match decision.verdict {
+                Verdict::Refuse(_) => {}
+                Verdict::Need(Need::Body { bytes_max }) => {
+                    assert!(proof.body.is_none() && bytes_max <= 1 << 20);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+/// What follows `Basic`, as it is and as what it encodes.
+#[test]
+fn password() {
+    let outcome = |value: &[u8], password_is_right| {
+        let value = [b"Basic ", value].concat();
+        let fields = [
+            (&b"Host"[..], &b"gw.example"[..]),
+            (b"Authorization", &value),
+        ];
+        let fields = fields.map(|(name, value)| Field { name, value });
+        let proof = Proof {
+            password_is_right,
+            ..Proof::default()
+        };
+        let request = Request {
+            proof: &proof,
+            ..request(b"GET", b"/desk/@api/deki/pages/home", &fields)
+        };
+        SIGNED.decide(&request).verdict
+    };
+    bolero::check!().for_each(|input: &[u8]| {
+        for pair in [input.to_vec(), STANDARD.encode(input).into_bytes()] {
+            if let Verdict::Need(Need::Password {
+                user_name,
+                password,
+                is_known,
+                ..
+            }) = outcome(&pair, None)
+            {
+                let decoded = STANDARD.decode(pair.trim_ascii()).expect("it was read");
+                assert_eq!([&user_name, &b":"[..], &password].concat(), decoded);
+                assert!(!user_name.contains(&b':'));
+                assert_eq!(is_known, *user_name == *b"desk");
+                // A name of nobody is nobody's, whosever password it is.
+                let is_let_in = matches!(outcome(&pair, Some(true)), Verdict::Forward(_));
+                assert_eq!(is_let_in, is_known);
+            }
+            let wrong = outcome(&pair, Some(false));
+            assert!(matches!(wrong, Verdict::Refuse(_)), "{wrong:?}");
+        }
+    });
+}
+
+/// A certificate with bytes of a stranger's written over it, or a stranger's bytes alone.
+#[test]
+fn certificate() {
+    let names = ["desk.example", "*.example"];
+    let issued = Authority::new("ours").issue(&names, |_| {});
+    let whole = CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap();
+    assert_eq!(
+        &*Contents::read(&whole).unwrap().dns_names,
+        names.map(Box::from)
+    );
+    bolero::check!().for_each(|input: &[u8]| {
+        let mut changed = whole.to_vec();
+        if let [high, low, bytes @ ..] = input {
+            let at = usize::from(u16::from_be_bytes([*high, *low])) % changed.len();
+            let end = (at + bytes.len()).min(changed.len());
+            changed[at..end].copy_from_slice(&bytes[..end - at]);
+        }
+        for der in [input, &changed] {
+            let Some(contents) = Contents::read(der) else {
+                continue;
+            };
+            let of_name = |byte: u8| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.*".contains(&byte)
+            };
+            for name in &contents.dns_names {
+                assert!(!name.is_empty() && name.bytes().all(of_name), "{name:?}");
+            }
+            for uri in &contents.uris {
+                assert!(
+                    !uri.is_empty() && uri.bytes().all(|byte| byte.is_ascii_graphic()),
+                    "{uri:?}"
+                );
+            }
+            let now = Epoch::from_unix(1_800_000_000);
+            let nearest = contents.nearest_to(now);
+            assert_eq!(nearest == now, contents.is_in_date(now));
+            assert_eq!(
+                Contents::read(&[der, b"\0"].concat()),
+                None,
+                "and nothing else"
+            );
         }
     });
 }

@@ -126,6 +126,8 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "python3",
             "node",
             "php",
+            "java",
+            "keytool",
             "chromedriver",
             "prometheus",
             "promtool",

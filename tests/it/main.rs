@@ -10,15 +10,18 @@
 
 mod harness;
 
+mod acting;
 mod admission;
 mod breaker;
 mod browser;
 mod callers;
+mod certified;
 mod check;
 mod clients;
 mod commands;
 mod config;
 mod cors;
+mod demo;
 mod documents;
 mod errors;
 mod faults;

@@ -227,7 +227,7 @@ impl Call<'_> {
     }
 }
 
-fn has_openssl() -> bool {
+pub fn has_openssl() -> bool {
     let is_there = Command::new("openssl").arg("version").output().is_ok();
     if !is_there {
         cannot(Need::Clients, "signed webhooks: they need openssl");
@@ -239,7 +239,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -263,7 +263,7 @@ fn product(preset: &str) -> &'static Product {
 }
 
 /// A signed message: the header lines of its signature.
-fn signed(preset: &str, method: &str, target: &str, body: &[u8], at: u64) -> String {
+pub fn signed(preset: &str, method: &str, target: &str, body: &[u8], at: u64) -> String {
     let product = product(preset);
     let decoded = STANDARD.decode(&STANDARD_SECRET["whsec_".len()..]).unwrap();
     let secret = match product.is_decoded {
@@ -280,7 +280,7 @@ fn signed(preset: &str, method: &str, target: &str, body: &[u8], at: u64) -> Str
 }
 
 /// A message with these header lines and this body.
-fn message(method: &str, target: &str, lines: &str, body: &[u8]) -> Vec<u8> {
+pub fn message(method: &str, target: &str, lines: &str, body: &[u8]) -> Vec<u8> {
     let length = match body.len() {
         0 => String::new(),
         length => format!("Content-Length: {length}\r\n"),

@@ -88,7 +88,7 @@ async fn everything_about_a_page_can_be_read() {
         ("site/tags", "<tag value=\"setup\">"),
         (
             "users?usernamefilter=anna",
-            "<users count=\"1\" querycount=\"1\" totalcount=\"6\"",
+            "<users count=\"1\" querycount=\"1\" totalcount=\"8\"",
         ),
         ("groups", "<groupname>Support</groupname>"),
         (

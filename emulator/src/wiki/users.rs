@@ -61,6 +61,8 @@ impl User {
             ("support-anna", "Anna Support", Role::Contributor),
             ("jane doe", "Jane Doe", Role::Contributor),
             ("Jörg@example.com", "Jörg Müller", Role::Contributor),
+            ("support-ben", "Ben Support", Role::Contributor),
+            ("support-chloe", "Chloe Support", Role::Contributor),
         ]
         .into_iter()
         .zip(1..)

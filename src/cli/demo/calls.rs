@@ -11,6 +11,7 @@ pub(super) struct Call {
     pub(super) target: &'static str,
     pub(super) headers: &'static [(&'static str, &'static str)],
     pub(super) body: &'static str,
+    pub(super) with: With,
     pub(super) status: u16,
     /// The refusal's code, or empty.
     pub(super) refusal: &'static str,
@@ -19,6 +20,27 @@ pub(super) struct Call {
     /// A header of the answer.
     pub(super) answer_header: Option<(&'static str, &'static str)>,
     pub(super) arrives: Arrives,
+}
+
+/// What goes with a call beside its headers, and where it goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum With {
+    /// Nothing, without TLS: any gateway with the annotated proxy.yaml can be called so.
+    Headers,
+    /// Nothing, over TLS.
+    Tls,
+    /// Nothing, and plain HTTP where TLS is spoken.
+    NoTls,
+    /// A token with these claims, signed by the identity provider; over TLS, as all that follow.
+    Token(&'static str),
+    /// A certificate that is vouched for.
+    Certificate,
+    /// One with the same name that is not.
+    StrangersCertificate,
+    /// The signature of a webhook with this body.
+    SignatureOf(&'static str),
+    /// A user name and its password.
+    Password,
 }
 
 /// What reaches the site.
@@ -47,15 +69,15 @@ pub(super) fn is_signed(arrival: &Arrival, user: &str) -> bool {
         && arrival
             .headers
             .iter()
-            .all(|(name, _)| !FORGED.contains(&name.as_str()))
+            .all(|(name, _)| !KEPT_BACK.contains(&name.as_str()))
 }
 
 pub(super) fn is_from_page(arrival: &Arrival) -> bool {
     matches!(arrival.token, TokenSeen::Browser)
 }
 
-/// What the demo's attacker sends along, and must not arrive.
-const FORGED: [&str; 8] = [
+/// What the demo's callers and attackers send along, and must not arrive.
+const KEPT_BACK: [&str; 10] = [
     "authorization",
     "cookie",
     "x-api-key",
@@ -64,6 +86,8 @@ const FORGED: [&str; 8] = [
     "x-deki-site",
     "x-dream-origin",
     "x-forwarded-host",
+    "x-zendesk-webhook-signature",
+    "x-zendesk-webhook-signature-timestamp",
 ];
 
 const KEY: (&str, &str) = ("X-Api-Key", "cs_demo_key_for_the_emulator_only");
@@ -75,6 +99,7 @@ const PLAIN: Call = Call {
     target: "",
     headers: &[KEY],
     body: "",
+    with: With::Headers,
     status: 200,
     refusal: "",
     shows: "",
@@ -85,6 +110,38 @@ const PLAIN: Call = Call {
 const REFUSED: Call = Call {
     status: 403,
     arrives: Arrives::Nothing,
+    ..PLAIN
+};
+
+/// By a token for this user.
+const fn signed_in(about: &'static str, claims: &'static str, user: &'static str) -> Call {
+    Call {
+        about,
+        target: "/portal/@api/deki/users/current",
+        headers: &[],
+        with: With::Token(claims),
+        shows: user,
+        arrives: Arrives::Signed(user),
+        ..PLAIN
+    }
+}
+
+const CERTIFIED: Call = Call {
+    target: "/servicenow/@api/deki/users/current",
+    headers: &[],
+    with: With::Certificate,
+    shows: "<username>crm-bot</username>",
+    ..PLAIN
+};
+
+const WEBHOOK: &str = "<comment>Ticket 4711 is solved.</comment>";
+
+const SIGNED: Call = Call {
+    method: "POST",
+    target: "/zendesk/@api/deki/pages/home/comments",
+    headers: &[("Content-Type", "application/xml")],
+    body: WEBHOOK,
+    with: With::SignatureOf(WEBHOOK),
     ..PLAIN
 };
 
@@ -109,7 +166,7 @@ pub(super) const CALLS: &[Call] = &[
         ..PLAIN
     },
     Call {
-        about: "write a page whose title has a slash and a blank, encoded twice as the API wants it",
+        about: "write a page whose title has a slash and a space, encoded twice as the API wants it",
         method: "POST",
         target: "/crm-writing/@api/deki/pages/=Demo%252FHello%2520world/contents?edittime=now",
         headers: &[KEY, ("Content-Type", "text/plain; charset=utf-8")],
@@ -225,6 +282,110 @@ pub(super) const CALLS: &[Call] = &[
         target: "/widget/@api/deki/site/query?q=install",
         headers: &[("X-Requested-With", "XMLHttpRequest")],
         refusal: "origin_missing",
+        ..REFUSED
+    },
+    Call {
+        part: Some(
+            "\nOver TLS, a portal with an identity provider acts as the user who has signed in there, within bounds:",
+        ),
+        ..signed_in(
+            "Anna has signed in",
+            r#"{"azp": "portal", "preferred_username": "support-anna"}"#,
+            "support-anna",
+        )
+    },
+    signed_in(
+        "Ben has signed in",
+        r#"{"azp": "portal", "preferred_username": "support-ben"}"#,
+        "support-ben",
+    ),
+    signed_in(
+        "Chloe has signed in",
+        r#"{"azp": "portal", "preferred_username": "support-chloe"}"#,
+        "support-chloe",
+    ),
+    Call {
+        about: "an administrator has signed in, and the portal may act as support-* only",
+        target: "/portal/@api/deki/users/current",
+        headers: &[],
+        with: With::Token(r#"{"azp": "portal", "preferred_username": "admin"}"#),
+        refusal: "user_not_allowed",
+        ..REFUSED
+    },
+    Call {
+        about: "Anna's token of another day",
+        target: "/portal/@api/deki/users/current",
+        headers: &[],
+        with: With::Token(
+            r#"{"azp": "portal", "preferred_username": "support-anna", "iat": 1700000000, "exp": 1700000300}"#,
+        ),
+        status: 401,
+        refusal: "credential_expired",
+        ..REFUSED
+    },
+    Call {
+        part: Some("\nIn the TLS handshake a caller can prove itself, too:"),
+        about: "with a certificate that the callers' authority vouches for",
+        ..CERTIFIED
+    },
+    Call {
+        about: "without one",
+        with: With::Tls,
+        status: 401,
+        refusal: "credential_missing",
+        shows: "",
+        arrives: Arrives::Nothing,
+        ..CERTIFIED
+    },
+    Call {
+        about: "with one of the same name that somebody else made",
+        with: With::StrangersCertificate,
+        status: 401,
+        refusal: "credential_unknown",
+        shows: "",
+        arrives: Arrives::Nothing,
+        ..CERTIFIED
+    },
+    Call {
+        about: "plain HTTP where TLS is spoken",
+        with: With::NoTls,
+        status: 400,
+        refusal: "bad_message",
+        shows: "https://",
+        arrives: Arrives::Nothing,
+        ..CERTIFIED
+    },
+    Call {
+        part: Some("\nA product that signs each message is known by its signature:"),
+        about: "Zendesk comments on a page",
+        shows: "Ticket 4711 is solved.",
+        ..SIGNED
+    },
+    Call {
+        about: "the same message with one byte changed",
+        body: "<comment>Ticket 4712 is solved.</comment>",
+        status: 401,
+        refusal: "credential_unknown",
+        arrives: Arrives::Nothing,
+        ..SIGNED
+    },
+    Call {
+        part: Some("\nAnd what can do nothing else has a user name and a password:"),
+        about: "with its password",
+        target: "/desk/@api/deki/users/current",
+        headers: &[],
+        with: With::Password,
+        shows: "<username>crm-bot</username>",
+        ..PLAIN
+    },
+    Call {
+        about: "with a password that somebody guessed",
+        target: "/desk/@api/deki/users/current",
+        // desk:Summer2024!
+        headers: &[("Authorization", "Basic ZGVzazpTdW1tZXIyMDI0IQ==")],
+        with: With::Tls,
+        status: 401,
+        refusal: "credential_unknown",
         ..REFUSED
     },
 ];

@@ -19,10 +19,10 @@ pub struct Certificate {
 
 impl Certificate {
     /// What a certificate that says this has to say at a time; `is_vouched` tells whether an authority
-    /// of the listener vouches for it.
+    /// of the listener vouches for it, or does within its time.
     pub fn new(contents: Contents, is_vouched: bool, now: Epoch) -> Self {
         let standing = match is_vouched {
-            _ if !contents.is_in_date(now) => Standing::OutOfDate,
+            _ if !contents.is_in_date(now) => Standing::OutOfDate { is_vouched },
             true => Standing::Vouched,
             false => Standing::Unknown,
         };
@@ -43,7 +43,10 @@ pub enum Standing {
     /// No authority of the listener does; its key is proved all the same.
     Unknown,
     /// Its time is over, or has not begun.
-    OutOfDate,
+    OutOfDate {
+        /// Whether an authority of the listener vouches for it within its time.
+        is_vouched: bool,
+    },
 }
 
 /// The certificate a caller must present.
@@ -78,8 +81,11 @@ impl CertificateRule {
         };
         match certificate.standing {
             _ if !names_it => Match::No,
-            Standing::OutOfDate => Match::OutOfDate,
-            Standing::Unknown if needs_voucher => Match::No,
+            // Anybody can make one whose time is over, with any name in it.
+            Standing::Unknown | Standing::OutOfDate { is_vouched: false } if needs_voucher => {
+                Match::No
+            }
+            Standing::OutOfDate { .. } => Match::OutOfDate,
             Standing::Unknown | Standing::Vouched => Match::Yes,
         }
     }

@@ -1,18 +1,22 @@
 //! Whom a connection's certificate identifies, alone or beside a credential.
 
 use super::certificate::{Certificate, Match};
-use super::{ActingCaller, Callers, Stranger};
+use super::{ActingCaller, Callers, Rejected};
 use crate::policy::{Refusal, Request};
 
 impl Callers {
     /// The caller that a certificate identifies, with nothing beside it.
-    pub(super) fn by_certificate(&self, request: &Request<'_>) -> Result<&ActingCaller, Stranger> {
+    pub(super) fn by_certificate(&self, request: &Request<'_>) -> Result<&ActingCaller, Rejected> {
         let Some(certificate) = certificate(request) else {
             return Err(Refusal::CredentialMissing.into());
         };
         let fault = match self.of_certificate(certificate, Presents::Certificate)? {
             Some((acting, Match::Yes)) => return Ok(acting),
-            Some((_, Match::OutOfDate)) => (Refusal::CredentialExpired, "certificate_out_of_date"),
+            Some((acting, Match::OutOfDate)) => {
+                return Err(
+                    rejected(Refusal::CredentialExpired, "certificate_out_of_date").of(acting),
+                );
+            }
             Some((_, Match::No)) => (Refusal::CredentialUnknown, "certificate_not_vouched_for"),
             None => match self.of_certificate(certificate, Presents::Both) {
                 // What goes with it is missing.
@@ -24,10 +28,7 @@ impl Callers {
                 Ok(None) => (Refusal::CredentialUnknown, "certificate_unknown"),
             },
         };
-        Err(Stranger {
-            refusal: fault.0,
-            cause: Some(fault.1),
-        })
+        Err(rejected(fault.0, fault.1))
     }
 
     /// Whether a request's certificate would identify somebody, were it all that is presented.
@@ -77,7 +78,7 @@ impl Callers {
         &self,
         acting: &ActingCaller,
         request: &Request<'_>,
-    ) -> Result<(), Stranger> {
+    ) -> Result<(), Rejected> {
         let certificate = certificate(request);
         let Some(rule) = &acting.caller.certificate else {
             return match self.is_certificate_enough(request) {
@@ -89,12 +90,19 @@ impl Callers {
             Some(Match::Yes) => return Ok(()),
             None => (Refusal::CredentialMissing, "certificate_missing"),
             Some(Match::OutOfDate) => (Refusal::CredentialExpired, "certificate_out_of_date"),
+            Some(Match::No) if self.is_certificate_enough(request) => {
+                return Err(Refusal::AmbiguousCredential.into());
+            }
             Some(Match::No) => (Refusal::CredentialUnknown, "certificate_unknown"),
         };
-        Err(Stranger {
-            refusal,
-            cause: Some(cause),
-        })
+        Err(rejected(refusal, cause).of(acting))
+    }
+}
+
+fn rejected(refusal: Refusal, cause: &'static str) -> Rejected {
+    Rejected {
+        cause: Some(cause),
+        ..Rejected::from(refusal)
     }
 }
 

@@ -143,6 +143,31 @@ pub struct Verified {
 #[derive(Debug, Default)]
 pub struct Claims(pub HashMap<Box<str>, Claim, RandomState>);
 
+impl Claims {
+    /// How many bytes they take in memory, about: a list of short texts many times what it takes in a
+    /// token.
+    pub fn weight(&self) -> usize {
+        let claims = self.0.iter();
+        let claims = claims.map(|(name, claim)| TEXT_BYTES + name.len() + claim.weight());
+        claims.sum()
+    }
+}
+
+impl Claim {
+    fn weight(&self) -> usize {
+        let text = |text: &str| TEXT_BYTES + text.len();
+        let more = match self {
+            Self::Text(value) => text(value),
+            Self::Texts(texts) => texts.iter().map(|value| text(value)).sum(),
+            _ => 0,
+        };
+        size_of::<Self>() + more
+    }
+}
+
+/// What a text takes beside its bytes: where it is, how long it is, and what the allocator adds.
+const TEXT_BYTES: usize = 48;
+
 /// The value of a claim, as far as anything here looks at it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Claim {

@@ -1,7 +1,7 @@
 //! The caller whose signature a message bears.
 
 use super::hmac::Scheme;
-use super::{ActingCaller, Callers, Credential, Identified, Stranger, admit_from};
+use super::{ActingCaller, Callers, Credential, Identified, Rejected, admit_from};
 use crate::policy::Refusal;
 use crate::policy::fault::MessageFault;
 use crate::policy::proof::Need;
@@ -34,7 +34,7 @@ impl Callers {
 
     /// The only caller whose signature a message bears. Of several reasons why it is none's, the one of
     /// the caller whose it is most nearly is told.
-    pub(super) fn by_signature(&self, request: &Request<'_>) -> Result<Identified<'_>, Stranger> {
+    pub(super) fn by_signature(&self, request: &Request<'_>) -> Result<Identified<'_>, Rejected> {
         let mut fault = None;
         let mut claimed = Vec::new();
         for (acting, scheme) in self.schemes() {
@@ -46,7 +46,7 @@ impl Callers {
         }
         // Before a byte of the body is read.
         if claimed.is_empty() {
-            return Err(fault.map_or(Refusal::CredentialUnknown.into(), Stranger::from));
+            return Err(fault.map_or(Refusal::CredentialUnknown.into(), Rejected::from));
         }
         let body = match (&request.proof.body, request.body) {
             (Some(body), _) => &**body,
@@ -61,7 +61,7 @@ impl Callers {
             match scheme.verify(request, claim, body) {
                 Ok(_) if found.is_some() => return Err(Refusal::AmbiguousCredential.into()),
                 Ok(_) if body.len() as u64 > scheme.rules().body_bytes_max => {
-                    return Err(Refusal::BodyTooLarge.into());
+                    return Err(Rejected::from(Refusal::BodyTooLarge).of(acting));
                 }
                 Ok(signature) => {
                     found = Some((*acting, scheme.once(&acting.caller.name, signature)))
@@ -82,14 +82,20 @@ impl Callers {
         &self,
         callers: impl Iterator<Item = (&'c ActingCaller, &'c Scheme)>,
         request: &Request<'_>,
-    ) -> Result<Identified<'c>, Stranger> {
+    ) -> Result<Identified<'c>, Rejected> {
         let mut most = None;
         let mut refused = Refusal::CredentialUnknown.into();
         for (acting, scheme) in callers {
             let judged = self.check_certificate(acting, request);
             match judged.and_then(|()| admit_from(acting, request)) {
                 Ok(()) => most = most.max(Some(scheme.rules().body_bytes_max)),
-                Err(stranger) => refused = stranger,
+                // Its signature is not proved yet.
+                Err(rejected) => {
+                    refused = Rejected {
+                        caller: None,
+                        ..rejected
+                    }
+                }
             }
         }
         let bytes_max = most.ok_or(refused)?;
@@ -191,7 +197,9 @@ mod tests {
         request.body = Body::Unknown;
         let outcome = |network: &str| {
             let networks = Networks::new(vec![network.parse().unwrap()]);
-            match policy_for(1000, Some(networks)).decide(&request).verdict {
+            let decision = policy_for(1000, Some(networks)).decide(&request);
+            assert_eq!(decision.found.caller, None, "nothing is proved yet");
+            match decision.verdict {
                 Verdict::Need(_) => Ok(()),
                 Verdict::Refuse(refusal) => Err(refusal),
                 other => panic!("{other:?}"),
@@ -236,7 +244,7 @@ mod tests {
                 caller("large", "another secret", 1000),
             ]);
             let judged = callers.by_signature(&request);
-            let judged = judged.map(drop).map_err(|stranger| stranger.refusal);
+            let judged = judged.map(drop).map_err(|rejected| rejected.refusal);
             assert_eq!(judged, expected, "{most}");
         };
         check(body.len() as u64, Ok(()));

@@ -8,9 +8,12 @@ use super::basic::tests::HASH;
 use super::certificate::{Certificate, Standing};
 use super::hmac::presets::preset;
 use super::jwt::{Algorithm, KeySource};
+use super::tests::acting;
 use super::*;
 use crate::policy::acts_as::ActsAs;
 use crate::signing::{Secret, User, UserEncoding};
+
+const OUT_OF_DATE: Standing = Standing::OutOfDate { is_vouched: true };
 
 /// The kinds, as bits of what a request presents and of what a route's callers present.
 const KEY: u8 = 1;
@@ -51,23 +54,6 @@ fn credential(kind: u8) -> Option<Credential> {
 
 fn dns(name: &str) -> CertificateRule {
     CertificateRule::DnsName(name.into())
-}
-
-/// A caller that acts as user 1.
-fn acting(
-    name: &str,
-    credential: Option<Credential>,
-    certificate: Option<CertificateRule>,
-) -> ActingCaller {
-    ActingCaller {
-        caller: Arc::new(Caller {
-            name: name.into(),
-            credential,
-            certificate,
-            allowed_addresses: None,
-        }),
-        acts_as: ActsAs::Fixed(User::parse("1", UserEncoding::Plain).unwrap()),
-    }
 }
 
 fn name_of(kind: u8) -> &'static str {
@@ -126,7 +112,7 @@ fn outcome(
             Ok(acting.caller.name.to_string())
         }
         Ok(Identified::Needs(need)) => Ok(format!("needs {need:?}")),
-        Err(stranger) => Err(stranger.refusal),
+        Err(rejected) => Err(rejected.refusal),
     }
 }
 
@@ -201,14 +187,14 @@ fn certificates_of_every_standing() {
     let unknown = Err(Refusal::CredentialUnknown);
     for rule in [&name, &spki, &uri("spiffe://example.com/desk")] {
         check(rule, names, Standing::Vouched, desk());
-        check(
-            rule,
-            names,
-            Standing::OutOfDate,
-            Err(Refusal::CredentialExpired),
-        );
+        check(rule, names, OUT_OF_DATE, Err(Refusal::CredentialExpired));
     }
     check(&name, names, Standing::Unknown, unknown.clone());
+    // Anybody can make one whose time is over, with any name.
+    let forged = Standing::OutOfDate { is_vouched: false };
+    let expired = Err(Refusal::CredentialExpired);
+    check(&name, names, forged, unknown.clone());
+    check(&spki, names, forged, expired);
     let of_uri = uri("spiffe://example.com/desk");
     check(&of_uri, names, Standing::Unknown, unknown.clone());
     check(&spki, &[], Standing::Unknown, desk());
@@ -280,9 +266,11 @@ fn who_must_present_both_presents_both() {
             of(&["desk.example.com"], Standing::Unknown),
             unknown,
         );
-        let old = of(&["desk.example.com"], Standing::OutOfDate);
+        let old = of(&["desk.example.com"], OUT_OF_DATE);
         check(&[header], old, Err(Refusal::CredentialExpired));
-        check(&[header], of(&["x.test"], Standing::Vouched), unknown);
+        let ambiguous = Err(Refusal::AmbiguousCredential);
+        check(&[header], of(&["x.test"], Standing::Vouched), ambiguous);
+        check(&[header], of(&["y.test"], Standing::Vouched), unknown);
         check(&[("x-api-key", "wrong")], good(), unknown);
         check(&[header, header], good(), Err(Refusal::AmbiguousCredential));
     }
@@ -323,7 +311,7 @@ fn an_unknown_user_name_takes_as_long_as_a_known_one() {
                 hashes, is_known, ..
             })) => Ok((hashes.len(), is_known)),
             Ok(other) => panic!("{other:?}"),
-            Err(stranger) => Err(stranger.refusal),
+            Err(rejected) => Err(rejected.refusal),
         }
     };
     assert_eq!(needs("basic", None), Ok((1, true)));
@@ -363,7 +351,7 @@ fn only_from_the_addresses_it_may_call_from() {
                 Ok(&*acting.caller.name)
             }
             Ok(Identified::Needs(need)) => panic!("{need:?}"),
-            Err(stranger) => Err(stranger.refusal),
+            Err(rejected) => Err(rejected.refusal),
         };
         assert_eq!(seen, expected, "{address} {key}");
     };
@@ -377,4 +365,71 @@ fn only_from_the_addresses_it_may_call_from() {
     check("2001:db9::7", "key", elsewhere);
     // Whoever holds no key is not told where it could be used.
     check("192.0.3.0", "wrong", Err(Refusal::CredentialUnknown));
+}
+
+/// One caller of each kind, of whom all but `basic` may call from elsewhere only.
+fn far_callers() -> Callers {
+    let elsewhere = Networks::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    let far = |name: &str, kind, certificate| {
+        let caller = Caller {
+            name: name.into(),
+            credential: credential(kind),
+            certificate,
+            allowed_addresses: Some(elsewhere.clone()),
+        };
+        ActingCaller {
+            caller: Arc::new(caller),
+            ..acting(name, None, None)
+        }
+    };
+    Callers::new(vec![
+        far("key", KEY, None),
+        acting("basic", credential(BASIC), Some(dns("b.example"))),
+        far("desk", 0, Some(dns("desk.example.com"))),
+        far("signature", SIGNATURE, None),
+    ])
+}
+
+#[test]
+fn whose_credential_is_refused() {
+    let callers = far_callers();
+    let check = |header: Option<(&str, &str)>, right: bool, name: &str, expected| {
+        let names = (!name.is_empty()).then_some(name);
+        let presented = names.map(|name| certificate(&[name], Standing::Vouched));
+        let mut peer = Peer::plain([192, 0, 2, 7].into());
+        peer.tls = Some(Secured {
+            certificate: presented.map(Arc::new),
+            ..Secured::default()
+        });
+        let proof = Proof {
+            password_is_right: Some(right),
+            ..Proof::default()
+        };
+        let fields = fields(header.as_slice());
+        let request = Request {
+            peer: &peer,
+            proof: &proof,
+            ..request("GET", "/", &fields)
+        };
+        let rejected = callers.identify(&request).unwrap_err();
+        let seen = (rejected.refusal, rejected.caller.as_deref());
+        assert_eq!(seen, expected, "{header:?} {right} {name}");
+    };
+    let (missing, unknown) = (Refusal::CredentialMissing, Refusal::CredentialUnknown);
+    let not_there = Refusal::AddressNotAllowed;
+    let basic = Some(("authorization", PAIR));
+    let key = Some(("x-api-key", "key"));
+    check(key, true, "", (not_there, Some("key")));
+    check(Some(("x-api-key", "yek")), true, "", (unknown, None));
+    check(basic, true, "", (missing, Some("basic")));
+    check(basic, true, "x.example", (unknown, Some("basic")));
+    // A wrong password names nobody, whatever stands beside it.
+    check(basic, false, "", (unknown, None));
+    check(basic, false, "b.example", (unknown, None));
+    check(None, true, "desk.example.com", (not_there, Some("desk")));
+    check(None, true, "x.example", (unknown, None));
+    check(None, true, "b.example", (missing, None));
+    let both = (Refusal::AmbiguousCredential, None);
+    check(key, true, "desk.example.com", both);
+    check(Some(SIGNED), true, "", (unknown, None));
 }

@@ -12,7 +12,7 @@ use crate::policy::caller::jwt::Verified;
 /// Most tokens that are remembered, in two halves.
 const HALF_MAX: usize = 5_000;
 
-/// Most bytes that the tokens of a half had.
+/// Most bytes that the claims of a half take.
 const HALF_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The tokens that were used lately, and those that were used before. When the first have no room, they
@@ -35,8 +35,6 @@ pub(super) struct Entry {
     pub(super) verified: Verified,
     /// The key that signed it.
     pub(super) key: [u8; 32],
-    /// How long it was.
-    pub(super) bytes: usize,
 }
 
 /// What a token is found by. Only its digest is kept.
@@ -67,16 +65,23 @@ impl Remembered {
 
 impl Halves {
     fn insert(&mut self, digest: [u8; 32], entry: Entry) {
-        let has_room =
-            self.lately.len() < HALF_MAX && self.lately_bytes + entry.bytes <= HALF_BYTES_MAX;
+        let bytes = entry.bytes();
+        let has_room = self.lately.len() < HALF_MAX && self.lately_bytes + bytes <= HALF_BYTES_MAX;
         if !has_room {
             self.before = mem::take(&mut self.lately);
             self.lately_bytes = 0;
         }
-        self.lately_bytes += entry.bytes;
+        self.lately_bytes += bytes;
         if let Some(old) = self.lately.insert(digest, entry) {
-            self.lately_bytes -= old.bytes;
+            self.lately_bytes -= old.bytes();
         }
+    }
+}
+
+impl Entry {
+    /// How much room its claims take.
+    fn bytes(&self) -> usize {
+        self.verified.claims.weight()
     }
 }
 
@@ -85,9 +90,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::policy::caller::jwt::{Algorithm, Claims, Issuer, KeySource};
+    use crate::policy::caller::jwt::{Algorithm, Claim, Claims, Issuer, KeySource};
 
+    /// A token with claims of so many bytes.
     fn entry(bytes: usize) -> Entry {
+        with(Claim::Text("x".repeat(bytes).into()))
+    }
+
+    fn with(claim: Claim) -> Entry {
         let issuer = Issuer {
             name: "joe".into(),
             keys: KeySource::Files(Vec::new()),
@@ -97,10 +107,9 @@ mod tests {
             verified: Verified {
                 issuer: Arc::new(issuer),
                 algorithm: Algorithm::Es256,
-                claims: Arc::new(Claims::default()),
+                claims: Arc::new(Claims([("groups".into(), claim)].into_iter().collect())),
             },
             key: [0; 32],
-            bytes,
         }
     }
 
@@ -123,6 +132,20 @@ mod tests {
         assert!(remembered.find(&name(49_999)).is_some());
         let halves = remembered.0.lock().unwrap();
         assert!(halves.lately.len() <= HALF_MAX && halves.before.len() <= HALF_MAX);
+    }
+
+    /// A list of short texts takes many times in memory what it takes in a token.
+    #[test]
+    fn many_short_texts_count_for_what_they_take() {
+        let texts = || Claim::Texts(vec!["".into(); 4_000]);
+        let bytes = 4_000 * size_of::<Box<str>>();
+        let remembered = Remembered::default();
+        for index in 0..2_000 {
+            remembered.insert(name(index), with(texts()));
+        }
+        let halves = remembered.0.lock().unwrap();
+        let kept = halves.lately.len() + halves.before.len();
+        assert!(kept > 10 && kept * bytes <= 2 * HALF_BYTES_MAX, "{kept}");
     }
 
     #[test]

@@ -251,6 +251,7 @@ async fn who_vouches_for_a_callers_certificate() {
     let desk: &[&str] = &["desk.example"];
     let nobody: &[&str] = &[];
 
+    let late = |is_vouched| (OutOfDate { is_vouched }, desk, nobody);
     let unknown = stranger.issue(desk, |_| {});
     check_presented(&ca, "of a stranger", &unknown, (Unknown, desk, nobody)).await;
     let namesake = Authority::new("callers").issue(desk, |_| {});
@@ -258,17 +259,11 @@ async fn who_vouches_for_a_callers_certificate() {
 
     let over = |asked: &mut CertificateParams| asked.not_after = date(2020, 1, 1);
     let expired = ca.issue(desk, over);
-    check_presented(&ca, "expired", &expired, (OutOfDate, desk, nobody)).await;
+    check_presented(&ca, "expired", &expired, late(true)).await;
     let expired = stranger.issue(desk, over);
-    check_presented(
-        &ca,
-        "a stranger's, expired",
-        &expired,
-        (OutOfDate, desk, nobody),
-    )
-    .await;
+    check_presented(&ca, "a stranger's, expired", &expired, late(false)).await;
     let early = ca.issue(desk, |asked| asked.not_before = date(3000, 1, 1));
-    check_presented(&ca, "not yet valid", &early, (OutOfDate, desk, nobody)).await;
+    check_presented(&ca, "not yet valid", &early, late(true)).await;
 
     let server = ca.issue(desk, |asked| {
         asked.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);

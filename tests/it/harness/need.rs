@@ -10,7 +10,7 @@ use std::io::Write;
 pub enum Need {
     /// Chromium and its driver.
     Browser,
-    /// Programs that people call the API with: curl, openssl, python3 with requests, node, php.
+    /// Programs that people call the API with: curl, openssl, python3 with requests, node, php, java.
     Clients,
     /// More open files than some systems grant.
     Files,
