@@ -1,7 +1,9 @@
 //! One listener's way in: a connection is introduced by its proxy, secured, and served in the protocol
 //! it speaks.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use super::proxied::Proxied;
 use crate::gateway::Gateway;
 use crate::policy::fault::MessageFault;
 use crate::policy::peer::Peer;
+use crate::wire::clock::Alarm;
 use crate::wire::connection::Connection;
 use crate::wire::h1::H1;
 use crate::wire::h2::{self, H2, Replay};
@@ -197,7 +200,7 @@ async fn speaks_h2(gateway: &Gateway, connection: &mut Connection<TcpStream>) ->
         if compared > 0 {
             until = until.min(Instant::now() + limits.header_timeout);
         }
-        let filling = std::future::poll_fn(|cx| connection.poll_fill(cx));
+        let filling = poll_fn(|cx| connection.poll_fill(cx));
         match tokio::time::timeout_at(until, filling).await {
             Ok(Ok(count)) if count > 0 => {}
             // The other protocol notices that nothing comes.
@@ -222,22 +225,31 @@ async fn multiplex<S>(
     };
     let mut streams = JoinSet::new();
     let mut idle_until = Instant::now() + limits.idle_timeout;
+    let mut alarm = Alarm::default();
+    // Made once, not for each stream that comes or ends. Draining is all that changes: after that the
+    // task of this connection is dropped.
+    let mut draining = pin!(phase.changed());
+    let mut is_draining = false;
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let mut stream = H2::new(request, respond, Arc::clone(&peer));
                     let gateway = Arc::clone(&gateway);
-                    streams.spawn(async move { gateway.exchange(&mut stream).await });
+                    // Boxed where it is made, so that no task is moved with all the room it needs.
+                    streams.spawn(async move { Box::pin(gateway.exchange(&mut stream)).await });
                 }
                 Some(Err(_)) | None => break,
             },
             Some(_) = streams.join_next(), if !streams.is_empty() => {
                 idle_until = Instant::now() + limits.idle_timeout;
             }
-            () = tokio::time::sleep_until(idle_until), if streams.is_empty() => break,
-            changed = phase.changed() => match changed {
-                Ok(()) => connection.graceful_shutdown(),
+            () = poll_fn(|cx| alarm.poll(idle_until, cx)), if streams.is_empty() => break,
+            changed = &mut draining, if !is_draining => match changed {
+                Ok(()) => {
+                    connection.graceful_shutdown();
+                    is_draining = true;
+                }
                 Err(_) => break,
             },
         }

@@ -113,7 +113,8 @@ fn header_map(head: &Outgoing<'_>) -> HeaderMap {
             append(field.name, field.value);
         }
     }
-    let mut written = Vec::new();
+    // Room for an id or a directive: the values that every answer has.
+    let mut written = Vec::with_capacity(64);
     for (name, value) in &head.edits.set {
         written.clear();
         value.write_to(&mut written);
