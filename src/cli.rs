@@ -9,6 +9,7 @@ pub mod demo;
 pub mod emulate;
 pub mod health;
 pub mod key;
+pub mod reload;
 pub mod run;
 pub mod token;
 
@@ -56,6 +57,8 @@ enum Command {
     /// Make and examine MindTouch server tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Have a running gateway read its file again, and say what that changed
+    Reload(reload::Reload),
     /// Ask a running gateway whether it is ready; for container health checks
     Health(health::Health),
 }
@@ -131,6 +134,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(command) => command.run(&mut out),
         Command::Key(command) => command.run(&mut out),
         Command::Token(command) => command.run(&mut out),
+        Command::Reload(command) => command.run(&mut out),
         Command::Health(command) => command.run(&mut out),
     };
     match ended {

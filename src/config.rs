@@ -3,6 +3,7 @@
 pub mod compile;
 mod effective;
 mod file;
+pub mod inputs;
 mod lines;
 mod node;
 mod overview;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::path::Path;
 
 use self::file::Opened;
+use self::inputs::{Inputs, Mark};
 pub use self::overview::{Overview, RouteOverview};
 use self::problem::{Findings, Problem};
 use self::reference::{References, Sources};
@@ -25,7 +27,7 @@ pub(crate) use self::words::cure;
 use self::yaml::{FILE_BYTES_MAX, Mistake};
 pub use crate::config::compile::SiteTokens;
 pub(crate) use crate::config::compile::capabilities::{NamedCapability, built_in as capabilities};
-pub use crate::config::compile::settings::{Listener, Settings};
+pub use crate::config::compile::settings::{Admin, Listener, Settings};
 use crate::policy::Policy;
 
 /// A file that can be used.
@@ -69,14 +71,36 @@ impl fmt::Display for Unusable {
 
 impl std::error::Error for Unusable {}
 
+/// What came of reading a file, and what it was read from.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Also where it cannot be used, as far as it was read.
+    pub inputs: Inputs,
+    /// The file, or every problem of it.
+    pub outcome: Result<Loaded, Unusable>,
+}
+
 /// Reads and compiles a file, with secrets from the environment and from files.
 ///
 /// # Errors
 /// Every problem of the file.
 pub fn load(path: &Path) -> Result<Loaded, Unusable> {
+    attempt(path).outcome
+}
+
+/// The same, with what it was read from.
+pub fn attempt(path: &Path) -> Attempt {
     let file = path.display().to_string();
-    let text = read(path, &file)?;
-    load_text(&file, &text, &sources_of(path))
+    let mark = Mark::of(path);
+    let mut attempt = match read(path, &file) {
+        Ok(text) => attempt_text(&file, &text, &sources_of(path)),
+        Err(unusable) => Attempt {
+            inputs: Inputs::default(),
+            outcome: Err(unusable),
+        },
+    };
+    attempt.inputs.marks.insert(path.to_owned(), mark);
+    attempt
 }
 
 /// Judges a file where what its references lead to is elsewhere: they are judged by their form.
@@ -146,7 +170,36 @@ fn sources_of(path: &Path) -> Sources<'static> {
 /// # Errors
 /// Every problem of the text.
 pub fn load_text(file: &str, text: &str, sources: &Sources<'_>) -> Result<Loaded, Unusable> {
-    compile_text(file, text, &References::to(sources))
+    attempt_text(file, text, sources).outcome
+}
+
+/// The same, with what it was read from.
+pub fn attempt_text(file: &str, text: &str, sources: &Sources<'_>) -> Attempt {
+    let references = References::to(sources);
+    references.note_text(file, text);
+    let outcome = compile_text(file, text, &references);
+    Attempt {
+        inputs: references.into_inputs(),
+        outcome,
+    }
+}
+
+/// The address and the token of operators, and nothing else of the file; `None` if it has no `admin`.
+///
+/// # Errors
+/// Every problem with them.
+pub fn load_admin(path: &Path) -> Result<Option<Admin>, Unusable> {
+    let file = path.display().to_string();
+    let text = read(path, &file)?;
+    let sources = sources_of(path);
+    let tree = Node::parse(&text).map_err(|mistakes| not_yaml(&file, mistakes))?;
+    let findings = Findings::default();
+    let admin = compile::admin(&tree, &References::to(&sources), &findings);
+    let (problems, _) = findings.into_parts();
+    match problems.is_empty() {
+        true => Ok(admin),
+        false => Err(Unusable { file, problems }),
+    }
 }
 
 fn compile_text(file: &str, text: &str, references: &References<'_>) -> Result<Loaded, Unusable> {

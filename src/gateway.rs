@@ -390,7 +390,7 @@ impl Gateway {
             let address = address.ok_or(Broken::Unmade(Failure::Dns))?;
             let (site, watched) = (Arc::clone(site), Arc::clone(watched));
             exchange.wait(Instant::now());
-            let dialled = timeout_at(deadline, self.dial.dial(&site, address)).await;
+            let dialled = timeout_at(deadline, self.dial.dial(&watched, &site, address)).await;
             exchange.end_wait(Instant::now());
             match dialled {
                 Ok(Ok(stream)) => return Ok((Connection::new(stream), key, false)),

@@ -6,8 +6,11 @@
 
 mod accept;
 mod admin;
+mod background;
 mod certificates;
+mod changes;
 mod proxied;
+mod reload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,22 +19,25 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use self::accept::{Accept, Phase};
 use self::admin::Admin;
+use self::background::Background;
 use self::proxied::Proxied;
+use self::reload::{Ask, Reloader, Source};
+pub use self::reload::{Load, Outcome, Reloads, Report};
 use crate::config::Settings;
+use crate::config::inputs::Inputs;
 use crate::config::tls::Tls;
 use crate::gateway::Gateway;
 use crate::policy::Policy;
 use crate::telemetry::{Detail, Telemetry};
 use crate::upstream::Network;
 use crate::watch::generation::{Generation, Live};
-use crate::watch::names;
 use crate::wire::handshakes::Handshakes;
 use crate::wire::slots::Slots;
 use crate::wire::tls;
@@ -62,7 +68,10 @@ pub struct Server {
     listeners: Vec<Listening>,
     admin: Option<Admin>,
     gateway: Arc<Gateway>,
-    drain_timeout: Duration,
+    settings: Settings,
+    reloads: Arc<Reloads>,
+    asked: mpsc::Receiver<Ask>,
+    source: Option<Source>,
 }
 
 /// An address that is listened on, and what is spoken there.
@@ -85,6 +94,8 @@ pub struct Shared {
     pub in_flight: Arc<AtomicUsize>,
     /// Whether the program is stopping.
     pub draining: Arc<AtomicBool>,
+    /// Reloads.
+    pub reloads: Arc<Reloads>,
     gateway: Arc<Gateway>,
 }
 
@@ -103,13 +114,13 @@ impl Server {
             paths: settings.records_paths,
             origins: settings.records_origins,
         }));
-        let network = Network::new(policy.routes().map(|route| &route.site));
         let effective = settings.effective(&policy);
         let generation = Generation::new(
             policy,
             &settings.caller_limits,
             &settings.shared_limits,
             effective,
+            None,
         );
         for (_, watched) in generation.sites() {
             watched.addresses.resolve().await;
@@ -119,14 +130,15 @@ impl Server {
             Live::new(generation),
             Arc::clone(&telemetry),
             Slots::new(settings.connections, telemetry),
-            Box::new(network),
+            Box::new(Network),
         );
         let gateway = Arc::new(gateway);
+        let (reloads, asked) = Reloads::new(settings.drain_timeout);
         let admin = match admin {
             Some((admin, listener)) => {
                 let token = admin.token.clone();
                 let started = listener.into_std().and_then(|listener| {
-                    Admin::start(listener, token, Shared::of(Arc::clone(&gateway)))
+                    Admin::start(listener, token, Shared::of(&gateway, &reloads))
                 });
                 Some(started.map_err(|error| BindError {
                     address: admin.address,
@@ -139,8 +151,20 @@ impl Server {
             listeners,
             admin,
             gateway,
-            drain_timeout: settings.drain_timeout,
+            settings: settings.clone(),
+            reloads,
+            asked,
+            source: None,
         })
+    }
+
+    /// Has the configuration loaded again while it serves: it was made of these inputs.
+    #[must_use]
+    pub fn reloading(self, load: Load, inputs: Inputs) -> Self {
+        Self {
+            source: Some(Source::new(load, inputs)),
+            ..self
+        }
     }
 
     /// The addresses it listens on for callers, in the order of the file.
@@ -158,22 +182,21 @@ impl Server {
 
     /// What can be asked about it while it serves.
     pub fn shared(&self) -> Shared {
-        Shared::of(Arc::clone(&self.gateway))
+        Shared::of(&self.gateway, &self.reloads)
     }
 
     /// Serves until `stop` resolves, then finishes what is under way and returns.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send) {
         let shared = self.shared();
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_resolving(Arc::clone(&self.gateway)));
         tasks.spawn(keep_sweeping(Arc::clone(&self.gateway)));
-        for (_, watched) in self.gateway.live.pin().sites() {
-            let (gateway, watched) = (Arc::clone(&self.gateway), Arc::clone(watched));
-            tasks.spawn(async move { gateway.keep_probing(&watched).await });
-        }
-        for keeper in self.gateway.live.pin().tokens.keepers() {
-            tasks.spawn(keeper);
-        }
+        let reloader = Reloader {
+            background: Background::new(Arc::clone(&self.gateway)),
+            gateway: Arc::clone(&self.gateway),
+            reloads: Arc::clone(&shared.reloads),
+            settings: self.settings,
+        };
+        tasks.spawn(reloader.run(self.source, self.asked));
         // Answers until all is over.
         let _admin = self.admin;
         let mut accepting = JoinSet::new();
@@ -196,7 +219,8 @@ impl Server {
             accepting.spawn(accept.run(listener.socket));
         }
         stop.await;
-        let deadline = Instant::now() + self.drain_timeout;
+        let drain_timeout = shared.reloads.drain_timeout();
+        let deadline = Instant::now() + drain_timeout;
         info!(
             in_flight = shared.in_flight.load(Ordering::Acquire),
             "stopping"
@@ -204,7 +228,7 @@ impl Server {
         shared.draining.store(true, Ordering::Release);
         drain.send_replace(Phase::Draining);
         shared
-            .idle(Instant::now() + STILL_ACCEPTING.min(self.drain_timeout))
+            .idle(Instant::now() + STILL_ACCEPTING.min(drain_timeout))
             .await;
         // Each loop takes what is queued before it closes its socket.
         drain.send_replace(Phase::Closing);
@@ -225,13 +249,14 @@ impl Server {
 }
 
 impl Shared {
-    fn of(gateway: Arc<Gateway>) -> Self {
+    fn of(gateway: &Arc<Gateway>, reloads: &Arc<Reloads>) -> Self {
         Self {
             telemetry: Arc::clone(&gateway.telemetry),
             slots: Arc::clone(&gateway.slots),
             in_flight: Arc::clone(&gateway.in_flight),
             draining: Arc::clone(&gateway.draining),
-            gateway,
+            reloads: Arc::clone(reloads),
+            gateway: Arc::clone(gateway),
         }
     }
 
@@ -252,18 +277,6 @@ impl Shared {
             }
             sleep(Duration::from_millis(10)).await;
         }
-    }
-}
-
-/// Resolves the names of the generation in force now and then; never returns.
-async fn keep_resolving(gateway: Arc<Gateway>) {
-    loop {
-        let generation = gateway.live.pin();
-        let all: Vec<_> = generation
-            .sites()
-            .map(|(_, watched)| Arc::clone(&watched.addresses))
-            .collect();
-        names::resolve_again(&all).await;
     }
 }
 

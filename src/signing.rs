@@ -71,6 +71,13 @@ impl Signer {
         secret::is_within(key.trim_end_matches('_').as_bytes(), text)
     }
 
+    /// Whether it mints what another one does, of the same key and the same secret in the same dialect.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let [one, two] = [self, other].map(|signer| signer.keyed.clone().finalize().into_bytes());
+        // The opening tells the dialect, too.
+        self.opening.is(&other.opening) && one == two
+    }
+
     /// The token that says `user` asks, good for about five minutes from `at`.
     pub fn mint(&self, user: &User, at: Epoch) -> SignedToken {
         let opening = self.opening.expose();

@@ -1,13 +1,16 @@
 //! `countersign run`: the gateway, until it is told to stop.
 
+use std::sync::Arc;
+
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::{ConfigFile, Log, Outcome, complain, runtime, told_to_stop};
 use crate::config;
 use crate::server::Server;
 
-/// Run the gateway until SIGTERM or SIGINT, then finish what is under way.
+/// Run the gateway until SIGTERM or SIGINT, then finish what is under way. SIGHUP has it read its file again.
 #[derive(Args, Debug)]
 pub struct Run {
     #[command(flatten)]
@@ -20,7 +23,9 @@ impl Run {
     pub(super) fn run(self) -> std::io::Result<Outcome> {
         // Until the command has ended, however it does.
         let _log = self.log.install()?;
-        let loaded = match config::load(&self.config.config) {
+        let file = self.config.config;
+        let read = config::attempt(&file);
+        let loaded = match read.outcome {
             Ok(loaded) => loaded,
             Err(unusable) => {
                 complain(unusable);
@@ -38,9 +43,11 @@ impl Run {
         raise_file_limit(loaded.settings.connections.connections_max);
         runtime()?.block_on(async {
             let stop = told_to_stop();
-            survive_hangups()?;
+            let mut hangups = signal(SignalKind::hangup())?;
             let server = match Server::bind(&loaded.settings, loaded.policy).await {
-                Ok(server) => server,
+                Ok(server) => {
+                    server.reloading(Arc::new(move || config::attempt(&file)), read.inputs)
+                }
                 Err(fault) => {
                     complain(fault);
                     return Ok(Outcome::Bad);
@@ -52,25 +59,16 @@ impl Run {
             if let Some(address) = server.admin_address() {
                 info!(%address, "listening for operators");
             }
+            let reloads = server.shared().reloads;
+            tokio::spawn(async move {
+                while hangups.recv().await.is_some() {
+                    reloads.want();
+                }
+            });
             server.serve(stop).await;
             Ok(Outcome::Good)
         })
     }
-}
-
-/// SIGHUP, which asks other programs to read their file again, ends nothing: it is answered with a
-/// warning.
-fn survive_hangups() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangups = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            warn!(
-                "SIGHUP: the file is not read again while the gateway runs; restart it to use a changed file"
-            );
-        }
-    });
-    Ok(())
 }
 
 /// Asks for as many open files as the limit of connections needs: each may hold one to its site.

@@ -75,9 +75,31 @@ impl fmt::Debug for Trust {
     }
 }
 
+/// How one site is spoken to over TLS.
+pub(crate) struct SiteTls {
+    pub(crate) connector: TlsConnector,
+    pub(crate) name: ServerName<'static>,
+}
+
+impl SiteTls {
+    /// With a site of this name or address; `None` for one that no certificate can name.
+    pub(crate) fn new(host: &str, roots: Arc<RootCertStore>) -> Option<Self> {
+        Some(Self {
+            connector: connector(roots),
+            name: ServerName::try_from(host.to_owned()).ok()?,
+        })
+    }
+}
+
+impl fmt::Debug for SiteTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SiteTls").finish_non_exhaustive()
+    }
+}
+
 /// What makes connections that are verified against these authorities. HTTP/1.1 only: users are never
 /// multiplexed on one connection to a site.
-pub(crate) fn connector(roots: Arc<RootCertStore>) -> TlsConnector {
+fn connector(roots: Arc<RootCertStore>) -> TlsConnector {
     TlsConnector::from(Arc::new(config(roots)))
 }
 

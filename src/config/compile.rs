@@ -68,6 +68,18 @@ pub fn tokens(
     sites::tokens(tree, site, references, findings)
 }
 
+/// The address and the token of operators, and nothing else; `None` without them, or if they cannot be used.
+pub fn admin(
+    tree: &Node,
+    references: &References<'_>,
+    findings: &Findings,
+) -> Option<settings::Admin> {
+    let file = At::new(tree, "", findings);
+    let entries = file.map()?;
+    let (_, node) = entries.iter().find(|(key, _)| *key == "admin")?;
+    settings::admin(file.child(node, "admin"), references)
+}
+
 /// Whether a name may label a metric and stand in a log: lower-case words.
 fn is_name(text: &str) -> bool {
     !text.is_empty()

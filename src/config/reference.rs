@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::file::Opened;
+use super::inputs::{Inputs, Noted};
 use super::tree::At;
 use super::words::{is_secret, may_be_repeated, path_to_repeat};
 use crate::signing::Secret;
@@ -27,6 +28,7 @@ pub struct Sources<'a> {
 pub struct References<'a> {
     sources: &'a Sources<'a>,
     follows: bool,
+    noted: Noted,
 }
 
 /// A reference as the file writes it.
@@ -99,6 +101,7 @@ impl<'a> References<'a> {
         Self {
             sources,
             follows: true,
+            noted: Noted::default(),
         }
     }
 
@@ -107,7 +110,18 @@ impl<'a> References<'a> {
         Self {
             sources,
             follows: false,
+            noted: Noted::default(),
         }
+    }
+
+    /// Notes the text that the references stand in.
+    pub(super) fn note_text(&self, file: &str, text: &str) {
+        self.noted.text(file, text.as_bytes());
+    }
+
+    /// All that was read. Not the certificates of listeners: those are looked at and taken by themselves.
+    pub(super) fn into_inputs(self) -> Inputs {
+        self.noted.into_inputs()
     }
 
     /// Whether they are looked up.
@@ -157,7 +171,7 @@ impl<'a> References<'a> {
     /// Reads the file that the reference at `at` names, of something that is no secret; nothing
     /// where it is not looked up.
     pub fn public_file(&self, at: At<'_>) -> Option<Zeroizing<Vec<u8>>> {
-        self.file(at, false)?.1
+        self.file_at(at, false, true)?.1
     }
 
     /// The path of the file that the reference at `at` names, from where the program runs.
@@ -180,7 +194,11 @@ impl<'a> References<'a> {
         }
         match reference {
             Reference::Variable(name) => match (self.sources.environment)(name) {
-                Some(text) => Ok(Some(Zeroizing::new(text))),
+                Some(text) => {
+                    let text = Zeroizing::new(text);
+                    self.noted.text(name, text.as_bytes());
+                    Ok(Some(text))
+                }
                 None => {
                     reference.check_name()?;
                     Err(format!(
@@ -190,7 +208,9 @@ impl<'a> References<'a> {
                 }
             },
             Reference::File(path) => {
+                self.noted.file(&self.sources.folder.join(path));
                 let bytes = self.read(path, SECRET_BYTES_MAX, is_private)?;
+                self.noted.text(path, &bytes);
                 let text = decode(&bytes);
                 text.map(Some)
                     .map_err(|fault| format!("{} {fault}", self.named(reference)))
@@ -233,16 +253,31 @@ impl<'a> References<'a> {
         at: At<'_>,
         is_private: bool,
     ) -> Option<(ReadableFile, Option<Zeroizing<Vec<u8>>>)> {
+        self.file_at(at, is_private, false)
+    }
+
+    fn file_at(
+        &self,
+        at: At<'_>,
+        is_private: bool,
+        is_noted: bool,
+    ) -> Option<(ReadableFile, Option<Zeroizing<Vec<u8>>>)> {
         let text = at.text()?;
         let Some(reference @ Reference::File(path)) = Reference::parse(text) else {
             at.problem("this is read from a file; write file:PATH");
             return None;
         };
         let file = self.readable(path, PUBLIC_BYTES_MAX, is_private);
+        if is_noted {
+            self.noted.file(&file.path);
+        }
         let bytes = reference.check().and_then(|()| match self.follows {
             true => self.read(path, PUBLIC_BYTES_MAX, is_private).map(Some),
             false => reference.check_name().map(|()| None),
         });
+        if is_noted && let Ok(Some(bytes)) = &bytes {
+            self.noted.text(path, bytes);
+        }
         Some((file, noted(bytes, &at, text)?))
     }
 }
@@ -258,6 +293,11 @@ pub(super) struct ReadableFile {
 }
 
 impl ReadableFile {
+    /// Where it stands.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads it.
     ///
     /// # Errors

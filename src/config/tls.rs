@@ -122,6 +122,19 @@ impl Tls {
         self.digest
     }
 
+    /// Whether it is read from the same files as another one, in the same order, and asks callers for the
+    /// same.
+    pub fn has_files_of(&self, other: &Self) -> bool {
+        let [one, two] = [self, other].map(|tls| {
+            let pairs = tls.files.pairs.iter();
+            let all = pairs.flat_map(|pair| [&pair.chain, &pair.key]);
+            let all = all.chain(&tls.files.client_ca);
+            all.map(ReadableFile::path).collect::<Vec<_>>()
+        });
+        let has_ca = |tls: &Self| tls.files.client_ca.is_some();
+        one == two && has_ca(self) == has_ca(other) && self.asks == other.asks
+    }
+
     /// Each certificate, with the name of its file.
     pub fn named_identities(&self) -> impl Iterator<Item = (&str, &Identity)> {
         let names = self.files.pairs.iter().map(|pair| &*pair.chain.named);

@@ -242,7 +242,7 @@ impl<'g> Exchange<'g> {
             breaker.failed(failure.cause(), evidence, &witness, now)
         };
         if tells {
-            tell_operator(failure, &admitted.watched.site);
+            tell_operator(failure, &admitted.admission.route.site);
         }
     }
 }

@@ -35,20 +35,24 @@ impl Gateway {
             }
             let tells = watched.breaker.probed(outcome, chance[0], Instant::now());
             if let Some(failure) = failure.filter(|_| tells) {
-                tell_operator(failure, &watched.site);
+                tell_operator(failure, &watched.site());
             }
         }
     }
 
     /// Any whole head is an answer, whatever it says.
     async fn probe(&self, watched: &Watched) -> Result<(), Failure> {
-        let site = &*watched.site;
+        let (site, probe_as) = (&*watched.site(), watched.probe_as());
         let address = watched.addresses.pick(0).ok_or(Failure::Dns)?;
-        let stream = self.dial.dial(site, address).await.inspect_err(|_| {
-            watched.addresses.advance();
-        })?;
+        let stream = self
+            .dial
+            .dial(watched, site, address)
+            .await
+            .inspect_err(|_| {
+                watched.addresses.advance();
+            })?;
         let mut up = Connection::new(stream);
-        write_question(up.queue(), site, watched.probe_as.as_ref());
+        write_question(up.queue(), site, probe_as.as_ref());
         let asking = async {
             poll_fn(|cx| up.poll_flush(cx))
                 .await

@@ -21,7 +21,7 @@ use crate::policy::effective::Effective;
 use crate::policy::peer::Peer;
 use crate::policy::site::Site;
 use crate::upstream::{Dial, Duplex, Failure};
-use crate::watch::generation::{Generation, Live};
+use crate::watch::generation::{Generation, Live, Watched};
 use crate::wire::h1::H1;
 use crate::wire::slots::Slots;
 
@@ -210,6 +210,7 @@ impl std::fmt::Debug for Memory {
 impl Dial for Memory {
     fn dial<'a>(
         &'a self,
+        _: &'a Watched,
         _: &'a Site,
         _: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = Result<Box<dyn Duplex>, Failure>> + Send + 'a>> {
@@ -550,6 +551,7 @@ fn gateway(memory: &Memory) -> Gateway {
         &settings.caller_limits,
         &settings.shared_limits,
         Effective::default(),
+        None,
     );
     let telemetry = Arc::default();
     Gateway::new(

@@ -30,6 +30,21 @@ pub struct Site {
 }
 
 impl Site {
+    /// Whether it is the same site as another one: at the same address, vouched for by the same
+    /// authorities, opened by the same tokens. How it is asked may differ.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.signers, &other.signers);
+        let pages = [self, other].map(|site| site.browser_token.as_ref().map(|token| &token.key));
+        self.name == other.name
+            && self.address == other.address
+            && ours.len() == theirs.len()
+            && ours.iter().zip(theirs).all(|(one, two)| one.is_like(two))
+            && match pages {
+                [Some(one), Some(two)] => one.is(two),
+                [one, two] => one.is_none() && two.is_none(),
+            }
+    }
+
     /// Whether a value holds one of the site's token keys, and so perhaps a token.
     pub fn holds_token_key(&self, value: &[u8]) -> bool {
         self.signers

@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -33,7 +33,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use super::Shared;
+use super::{Outcome, Shared};
 use crate::signing::Secret;
 
 /// Connections to the admin listener at a time.
@@ -47,7 +47,9 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const LAST_ANSWER: Duration = Duration::from_secs(30);
 
 /// What can be asked.
-const PATHS: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/version", "/policy"];
+const PATHS: [&str; 6] = [
+    "/healthz", "/readyz", "/metrics", "/version", "/policy", "/reload",
+];
 
 /// The thread that answers; it ends when this is dropped.
 #[derive(Debug)]
@@ -129,8 +131,8 @@ impl Desk {
 
     async fn serve_connection(self, stream: TcpStream) {
         let answer = service_fn(move |request| {
-            let answer = self.answer(&request);
-            async move { Ok::<_, Infallible>(answer) }
+            let desk = self.clone();
+            async move { Ok::<_, Infallible>(desk.answer(&request).await) }
         });
         let mut serving = pin!(
             http1::Builder::new()
@@ -145,17 +147,18 @@ impl Desk {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = reply(
-                StatusCode::METHOD_NOT_ALLOWED,
-                &json!({"error": "only GET and HEAD"}),
-            );
-            let allowed = HeaderValue::from_static("GET, HEAD");
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let (allowed, error) = match path {
+            "/reload" => ("POST", "only POST"),
+            _ => ("GET, HEAD", "only GET and HEAD"),
+        };
+        if !allowed.split(", ").any(|one| one == request.method()) {
+            let mut answer = reply(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": error}));
+            let allowed = HeaderValue::from_static(allowed);
             answer.headers_mut().insert(ALLOW, allowed);
             return answer;
         }
-        let path = request.uri().path();
         if !is_open(path) && !self.admits(request.headers()) {
             let mut answer = reply(
                 StatusCode::UNAUTHORIZED,
@@ -171,9 +174,32 @@ impl Desk {
             "/metrics" => self.metrics(request.headers()),
             "/version" => self.version(),
             "/policy" => self.policy(),
+            "/reload" => self.reload(request.headers()).await,
             _ => reply(
                 StatusCode::NOT_FOUND,
                 &json!({"error": "there is nothing here", "paths": PATHS}),
+            ),
+        }
+    }
+
+    /// Has the configuration read again. Not for a web page, whose browser sends what it likes to whatever
+    /// the operator's machine can reach.
+    async fn reload(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        if headers.contains_key(ORIGIN) {
+            let error = json!({"error": "web pages may not ask for this"});
+            return reply(StatusCode::FORBIDDEN, &error);
+        }
+        match self.shared.reloads.reload().await {
+            Some(report) => {
+                let status = match report.outcome {
+                    Outcome::Failed => StatusCode::UNPROCESSABLE_ENTITY,
+                    Outcome::Ok | Outcome::Unchanged => StatusCode::OK,
+                };
+                reply(status, &report.as_json())
+            }
+            None => reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &json!({"error": "there is nothing to read again, or the gateway is stopping"}),
             ),
         }
     }
@@ -265,6 +291,11 @@ fn ready(shared: &Shared) -> Response<Full<Bytes>> {
         "in_flight": shared.in_flight.load(Ordering::Acquire),
         "connections": shared.slots.open(),
         "sites": sites,
+        "reload": shared.reloads.last().map(|last| json!({
+            "outcome": last.outcome.word(),
+            "since": httpdate::fmt_http_date(last.at),
+            "problems": last.problems,
+        })),
     });
     reply(status, &body)
 }

@@ -40,6 +40,16 @@ impl Secret {
         self.expose().as_bytes().ct_eq(presented).into()
     }
 
+    /// Whether it is the same text as another one.
+    pub fn is(&self, other: &Self) -> bool {
+        self.matches(other.expose().as_bytes())
+    }
+
+    /// The value of an `Authorization` header that presents it.
+    pub fn as_bearer(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("Bearer {}", self.expose()))
+    }
+
     /// How long the text is, in bytes.
     pub fn byte_count(&self) -> usize {
         self.expose().len()

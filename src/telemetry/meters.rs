@@ -28,21 +28,21 @@ pub struct Meters {
     routes: HashMap<Arc<str>, RouteMeters, RandomState>,
     /// Of exchanges that found no route.
     unrouted: RouteMeters,
-    endpoints: HashMap<Arc<str>, Histogram, RandomState>,
+    endpoints: HashMap<Arc<str>, Arc<Histogram>, RandomState>,
 }
 
 /// What is counted of the exchanges of one route.
 #[derive(Debug)]
 pub struct RouteMeters {
     /// Whole exchanges.
-    pub duration: Histogram,
+    pub duration: Arc<Histogram>,
     /// The gateway's own share of them.
-    pub own: Histogram,
+    pub own: Arc<Histogram>,
     /// What a `report_only` route let pass, by the code of the refusal.
-    pub would_refuse: Tally<&'static str>,
-    callers: HashMap<Arc<str>, Tally<Ending>, RandomState>,
+    pub would_refuse: Arc<Tally<&'static str>>,
+    callers: HashMap<Arc<str>, Arc<Tally<Ending>>, RandomState>,
     /// Of exchanges whose caller is not known.
-    unidentified: Tally<Ending>,
+    unidentified: Arc<Tally<Ending>>,
 }
 
 /// How an exchange ended.
@@ -81,8 +81,9 @@ impl Ending {
 }
 
 impl Meters {
-    /// Nothing is counted yet of what these routes may see.
-    pub fn new(policy: &Policy) -> Self {
+    /// What these routes may see: what was counted before goes on under its name, and nothing is counted
+    /// yet of what is new.
+    pub fn new(policy: &Policy, before: Option<&Self>) -> Self {
         let routes = policy.routes().map(|route| {
             let callers: Vec<_> = match &route.access {
                 Access::Server { callers, .. } => {
@@ -91,18 +92,22 @@ impl Meters {
                 }
                 Access::Browser => Vec::new(),
             };
-            (Arc::clone(&route.name), RouteMeters::new(callers))
+            let known = before.and_then(|before| before.routes.get(&route.name));
+            (Arc::clone(&route.name), RouteMeters::new(callers, known))
         });
         let endpoints = policy.routes().flat_map(|route| {
             let rules = route.allow.rules().into_iter();
             rules.map(|rule| {
                 let endpoint = Arc::clone(rule.pattern.text());
-                (endpoint, Histogram::new(&Bounds::EXCHANGES))
+                let known = before.and_then(|before| before.endpoints.get(&endpoint));
+                let histogram = known.cloned();
+                let histogram = histogram.unwrap_or_else(|| Histogram::of(&Bounds::EXCHANGES));
+                (endpoint, histogram)
             })
         });
         Self {
             routes: routes.collect(),
-            unrouted: RouteMeters::new([]),
+            unrouted: RouteMeters::new([], before.map(|before| &before.unrouted)),
             endpoints: endpoints.collect(),
         }
     }
@@ -136,27 +141,41 @@ impl Meters {
     /// How long the exchanges of each endpoint took. Sorted.
     pub fn endpoints(&self) -> Vec<(&str, &Histogram)> {
         let endpoints = self.endpoints.iter();
-        sorted(endpoints.map(|(text, histogram)| (&**text, histogram)))
+        sorted(endpoints.map(|(text, histogram)| (&**text, &**histogram)))
     }
 }
 
 impl RouteMeters {
-    fn new(callers: impl IntoIterator<Item = Arc<str>>) -> Self {
-        let callers = callers.into_iter().map(|name| (name, Tally::default()));
+    fn new(callers: impl IntoIterator<Item = Arc<str>>, known: Option<&Self>) -> Self {
+        let of_caller = |name: &Arc<str>| known?.callers.get(name).cloned();
+        let callers = callers.into_iter().map(|name| {
+            let tally = of_caller(&name).unwrap_or_default();
+            (name, tally)
+        });
+        let callers = callers.collect();
+        let Some(known) = known else {
+            return Self {
+                duration: Histogram::of(&Bounds::EXCHANGES),
+                own: Histogram::of(&Bounds::OWN),
+                would_refuse: Arc::default(),
+                callers,
+                unidentified: Arc::default(),
+            };
+        };
         Self {
-            duration: Histogram::new(&Bounds::EXCHANGES),
-            own: Histogram::new(&Bounds::OWN),
-            would_refuse: Tally::default(),
-            callers: callers.collect(),
-            unidentified: Tally::default(),
+            duration: Arc::clone(&known.duration),
+            own: Arc::clone(&known.own),
+            would_refuse: Arc::clone(&known.would_refuse),
+            callers,
+            unidentified: Arc::clone(&known.unidentified),
         }
     }
 
     /// How the exchanges of each caller ended, by its name; of callers that are not known, by none.
     /// Sorted.
     pub fn callers(&self) -> Vec<(&str, &Tally<Ending>)> {
-        let callers = self.callers.iter().map(|(name, tally)| (&**name, tally));
-        sorted(callers.chain([("", &self.unidentified)]))
+        let callers = self.callers.iter().map(|(name, tally)| (&**name, &**tally));
+        sorted(callers.chain([("", &*self.unidentified)]))
     }
 }
 
@@ -174,7 +193,7 @@ mod tests {
     use crate::policy::fault::TargetFault;
 
     fn statuses(statuses: impl IntoIterator<Item = u16>, refusal: Option<Refusal>) -> Vec<String> {
-        let meters = Meters::new(&Policy::default());
+        let meters = Meters::new(&Policy::default(), None);
         for status in statuses {
             meters.count(&Record {
                 status,

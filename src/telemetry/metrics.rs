@@ -1,6 +1,6 @@
 //! The counters of the whole process: exchanges by how they ended, connections that were not taken or cut, lines lost.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::log::queue;
 use super::meters::Meters;
@@ -10,7 +10,8 @@ use crate::policy::Refusal;
 /// Counts and writes exchanges.
 #[derive(Debug)]
 pub struct Telemetry {
-    detail: Detail,
+    paths: AtomicBool,
+    origins: AtomicBool,
     exchanges: AtomicU64,
     /// One for each refusal, in the order of [`Refusal::all`], which is the order of the variants.
     refusals: Box<[AtomicU64]>,
@@ -24,7 +25,8 @@ impl Telemetry {
     /// Counters at zero, and records that hold so much.
     pub fn new(detail: Detail) -> Self {
         Self {
-            detail,
+            paths: AtomicBool::new(detail.paths),
+            origins: AtomicBool::new(detail.origins),
             exchanges: AtomicU64::default(),
             refusals: Refusal::all().map(|_| AtomicU64::default()).collect(),
             would_refuse: AtomicU64::default(),
@@ -36,7 +38,16 @@ impl Telemetry {
 
     /// What records hold.
     pub fn detail(&self) -> Detail {
-        self.detail
+        Detail {
+            paths: self.paths.load(Ordering::Relaxed),
+            origins: self.origins.load(Ordering::Relaxed),
+        }
+    }
+
+    /// From now on records hold so much.
+    pub fn set_detail(&self, detail: Detail) {
+        self.paths.store(detail.paths, Ordering::Relaxed);
+        self.origins.store(detail.origins, Ordering::Relaxed);
     }
 
     /// Writes the one event of an exchange, and counts it.
@@ -119,7 +130,7 @@ mod tests {
     #[test]
     fn each_refusal_is_counted_by_itself() {
         let telemetry = Telemetry::default();
-        let meters = Meters::new(&Policy::default());
+        let meters = Meters::new(&Policy::default(), None);
         for (position, refusal) in Refusal::all().enumerate() {
             assert_eq!(position, refusal.position(), "{refusal:?}");
             for _ in 0..=position {

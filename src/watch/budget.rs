@@ -31,11 +31,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// seen.
 #[derive(Debug)]
 pub struct Budgets {
-    callers: HashMap<Arc<str>, OfCaller, RandomState>,
+    callers: HashMap<Arc<str>, Arc<OfCaller>, RandomState>,
     routes: HashMap<Arc<str>, Arc<Budget>, RandomState>,
-    addresses: Table<IpAddr>,
-    origins: Table<Vec<u8>>,
-    unidentified: Table<IpAddr>,
+    addresses: Arc<Table<IpAddr>>,
+    origins: Arc<Table<Vec<u8>>>,
+    unidentified: Arc<Table<IpAddr>>,
 }
 
 /// What one caller has left, each user whom its requests choose, and what is refused to whoever holds
@@ -50,9 +50,9 @@ struct OfCaller {
 /// What one caller, or all who have something in common, have left.
 #[derive(Debug)]
 struct Budget {
+    limits: RequestLimits,
     limiter: DefaultDirectRateLimiter,
     in_flight: AtomicU32,
-    in_flight_max: u32,
     /// Requests of pages with a body under way.
     uploads: AtomicU32,
 }
@@ -88,29 +88,37 @@ pub struct OfPage<'a> {
 }
 
 impl Budgets {
-    /// Full budgets.
+    /// Full budgets, but for those whose limits are as they were before: what has been used of them stays
+    /// used.
     pub fn new<'a>(
         callers: &[(Arc<str>, CallerLimits)],
         routes: impl Iterator<Item = &'a Arc<str>>,
         shared: &SharedLimits,
+        before: Option<&Self>,
     ) -> Self {
-        let full = |limits| Arc::new(Budget::new(limits));
-        let of_caller = |limits: &CallerLimits| OfCaller {
-            all: full(limits.all),
-            users: Table::new(limits.per_user),
-            refused: Budget::new(limits.all.quarter()),
+        let of_caller = |name: &Arc<str>, limits: &CallerLimits| {
+            let known = before.and_then(|before| before.callers.get(name));
+            let known = known.filter(|known| known.has(limits));
+            known.cloned().unwrap_or_else(|| OfCaller::new(limits))
+        };
+        let of_route = |name: &Arc<str>| {
+            let known = before.and_then(|before| before.routes.get(name));
+            let known = known.filter(|known| known.limits == shared.per_route);
+            known
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Budget::new(shared.per_route)))
         };
         Self {
             callers: callers
                 .iter()
-                .map(|(name, limits)| (Arc::clone(name), of_caller(limits)))
+                .map(|(name, limits)| (Arc::clone(name), of_caller(name, limits)))
                 .collect(),
             routes: routes
-                .map(|name| (Arc::clone(name), full(shared.per_route)))
+                .map(|name| (Arc::clone(name), of_route(name)))
                 .collect(),
-            addresses: Table::new(shared.per_address),
-            origins: Table::new(shared.per_origin),
-            unidentified: Table::new(shared.unidentified),
+            addresses: Table::over(before.map(|it| &it.addresses), shared.per_address),
+            origins: Table::over(before.map(|it| &it.origins), shared.per_origin),
+            unidentified: Table::over(before.map(|it| &it.unidentified), shared.unidentified),
         }
     }
 
@@ -181,13 +189,27 @@ impl Budgets {
     }
 }
 
+impl OfCaller {
+    fn new(limits: &CallerLimits) -> Arc<Self> {
+        Arc::new(Self {
+            all: Arc::new(Budget::new(limits.all)),
+            users: Table::new(limits.per_user),
+            refused: Budget::new(limits.all.quarter()),
+        })
+    }
+
+    fn has(&self, limits: &CallerLimits) -> bool {
+        self.all.limits == limits.all && self.users.limits == limits.per_user
+    }
+}
+
 impl Budget {
     fn new(limits: RequestLimits) -> Self {
         let quota = Quota::per_second(limits.per_second).allow_burst(limits.burst);
         Self {
+            limits,
             limiter: RateLimiter::direct(quota),
             in_flight: AtomicU32::new(0),
-            in_flight_max: limits.in_flight_max,
             uploads: AtomicU32::new(0),
         }
     }
@@ -195,10 +217,10 @@ impl Budget {
     fn take(budget: &Arc<Self>, is_upload: bool) -> Result<Permit, Exhausted> {
         // Given back by the drop of `permit` whatever comes of it.
         let before = budget.in_flight.fetch_add(1, Ordering::Relaxed);
-        let mut has_room = before < budget.in_flight_max;
+        let mut has_room = before < budget.limits.in_flight_max;
         if is_upload {
             let before = budget.uploads.fetch_add(1, Ordering::Relaxed);
-            has_room &= before < budget.in_flight_max.div_ceil(2);
+            has_room &= before < budget.limits.in_flight_max.div_ceil(2);
         }
         let permit = Permit {
             budget: Arc::clone(budget),
@@ -263,6 +285,14 @@ impl<K: Hash + Eq> Table<K> {
         }
     }
 
+    /// The one before, if these are its limits.
+    fn over(before: Option<&Arc<Self>>, limits: RequestLimits) -> Arc<Self> {
+        let before = before.filter(|before| before.limits == limits);
+        before
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Self::new(limits)))
+    }
+
     fn get<Q>(&self, key: &Q, now: Instant) -> Arc<Budget>
     where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -317,7 +347,7 @@ mod tests {
             per_user: limits(1, 2, 1),
         };
         let callers = [("crm".into(), limits), ("portal".into(), limits)];
-        Budgets::new(&callers, ["widget".into()].iter(), shared)
+        Budgets::new(&callers, ["widget".into()].iter(), shared, None)
     }
 
     /// A request of a page at an origin, from an address.

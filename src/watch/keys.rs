@@ -44,6 +44,8 @@ const START_PATIENCE: Duration = Duration::from_secs(3);
 /// What is known of one issuer's keys.
 #[derive(Debug)]
 pub(super) struct IssuerKeys {
+    /// Which one it is; no two share one.
+    pub(super) id: u64,
     /// The issuer.
     pub(super) issuer: Arc<Issuer>,
     source: Source,
@@ -71,8 +73,9 @@ struct Turn {
 }
 
 impl IssuerKeys {
-    pub(super) fn new(issuer: &Arc<Issuer>) -> Arc<Self> {
+    pub(super) fn new(issuer: &Arc<Issuer>, id: u64) -> Arc<Self> {
         Arc::new(Self {
+            id,
             issuer: Arc::clone(issuer),
             source: Source::new(issuer),
             known: ArcSwapOption::empty(),
@@ -116,7 +119,7 @@ impl IssuerKeys {
         }
     }
 
-    /// Refreshes for as long as the program runs.
+    /// Refreshes, again and again; never returns.
     pub(super) async fn keep_fresh(&self) {
         let mut mark = None;
         loop {
@@ -273,11 +276,14 @@ mod tests {
     use super::*;
 
     fn keys() -> Arc<IssuerKeys> {
-        IssuerKeys::new(&Arc::new(Issuer {
-            name: "joe".into(),
-            keys: KeySource::Url("http://127.0.0.1:1/jwks".into()),
-            ca: Some(Vec::new().into()),
-        }))
+        IssuerKeys::new(
+            &Arc::new(Issuer {
+                name: "joe".into(),
+                keys: KeySource::Url("http://127.0.0.1:1/jwks".into()),
+                ca: Some(Vec::new().into()),
+            }),
+            1,
+        )
     }
 
     #[tokio::test(start_paused = true)]

@@ -72,7 +72,7 @@ pub struct Guess {
 
 impl Passwords {
     /// Nothing is known yet.
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
         Self {
             memory: Memory::new(),
@@ -150,6 +150,12 @@ impl Passwords {
     }
 }
 
+impl Default for Passwords {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 fn internal() -> Exhausted {
     Exhausted {
         refusal: Refusal::Internal,
@@ -160,7 +166,7 @@ fn internal() -> Exhausted {
 /// The HMAC-SHA256 of a guess under a key that only this process has.
 type Digest = [u8; 32];
 
-/// What was right, as digests: never more than there are passwords in the file.
+/// What was right, as digests: never more than there have been passwords in the file.
 struct Memory {
     key: Hmac<Sha256>,
     /// Whether the key is one that nobody knows.

@@ -17,35 +17,50 @@ use crate::policy::caller::jwt::{Issuer, TokenFault, Verified};
 #[derive(Debug)]
 pub struct Tokens {
     issuers: HashMap<Box<str>, Arc<IssuerKeys>, RandomState>,
-    remembered: Remembered,
+    remembered: Arc<Remembered>,
+    /// That of the next issuer that is new, here and in all that follow.
+    next_id: u64,
 }
 
 impl Tokens {
-    /// Nothing known yet of these issuers, no two of which have one name.
-    pub(super) fn new(issuers: &[Arc<Issuer>]) -> Self {
-        let keys = issuers.iter().map(|issuer| {
-            let keys = IssuerKeys::new(issuer);
-            (issuer.name.clone(), keys)
-        });
+    /// What is known of these issuers, no two of which have one name: what was known before, where the
+    /// issuer and the source of its keys are the same.
+    pub(super) fn new(issuers: &[Arc<Issuer>], before: Option<&Self>) -> Self {
+        let mut next_id = before.map_or(0, |before| before.next_id);
+        let mut of = |issuer: &Arc<Issuer>| {
+            let known = before.and_then(|before| before.issuers.get(&issuer.name));
+            let known = known.filter(|known| known.issuer == *issuer);
+            known.cloned().unwrap_or_else(|| {
+                next_id += 1;
+                IssuerKeys::new(issuer, next_id)
+            })
+        };
+        let keys = issuers
+            .iter()
+            .map(|issuer| (issuer.name.clone(), of(issuer)));
         Self {
             issuers: keys.collect(),
-            remembered: Remembered::default(),
+            // What is remembered counts only with a key that its issuer still has.
+            remembered: before.map_or_else(Arc::default, |it| Arc::clone(&it.remembered)),
+            next_id,
         }
     }
 
-    /// Reads the keys of all issuers once. Starting waits a few seconds for one that is away, and not
-    /// longer.
+    /// Reads the keys of all issuers once that have not been read yet. Starting waits a few seconds for one
+    /// that is away, and not longer.
     pub async fn begin(&self) {
-        keys::begin(self.issuers.values().cloned()).await;
+        let new = self.issuers.values().filter(|keys| keys.known().is_none());
+        keys::begin(new.cloned()).await;
     }
 
-    /// What keeps keys fresh, one for each issuer, each for as long as the program runs.
+    /// What keeps keys fresh, one for each issuer, each for as long as the issuer stays what it is; with
+    /// the number of the issuer, which no two share.
     pub fn keepers(
         &self,
-    ) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> + use<'_> {
+    ) -> impl Iterator<Item = (u64, impl Future<Output = ()> + Send + use<>)> + use<'_> {
         self.issuers.values().map(|keys| {
             let keys = Arc::clone(keys);
-            async move { keys.keep_fresh().await }
+            (keys.id, async move { keys.keep_fresh().await })
         })
     }
 
@@ -61,10 +76,10 @@ impl Tokens {
         let digest = remembered::digest(token);
         if let Some(entry) = self.remembered.find(&digest) {
             let issuer = &entry.verified.issuer;
-            // A key that was withdrawn ends its tokens.
+            // A key that was withdrawn ends its tokens; an issuer that was changed has others.
             let has_key = |keys: &Arc<IssuerKeys>| {
                 let known = keys.known();
-                known.is_some_and(|known| known.has(&entry.key))
+                keys.issuer == *issuer && known.is_some_and(|known| known.has(&entry.key))
             };
             if self.issuers.get(&issuer.name).is_some_and(has_key) {
                 return match issuers.contains(issuer) {

@@ -116,6 +116,22 @@ impl Gateway {
         let server = Server::bind(&loaded.settings, loaded.policy)
             .await
             .expect("the port is free");
+        Self::serving(server)
+    }
+
+    /// Starts one with a file, which it reads again when it is told to, and when it changes.
+    pub async fn of_file(path: &std::path::Path) -> Self {
+        let read = config::attempt(path);
+        let loaded = read.outcome.unwrap_or_else(|unusable| panic!("{unusable}"));
+        let server = Server::bind(&loaded.settings, loaded.policy)
+            .await
+            .expect("the port is free");
+        let path = path.to_owned();
+        let load = Arc::new(move || config::attempt(&path));
+        Self::serving(server.reloading(load, read.inputs))
+    }
+
+    fn serving(server: Server) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         Self {
             address: server.addresses()[0],

@@ -16,7 +16,7 @@ struct Program {
     child: Child,
     address: SocketAddr,
     admin: SocketAddr,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// A file with one route, before a site that is not there.
@@ -54,7 +54,7 @@ impl Program {
             child,
             address: nowhere,
             admin: nowhere,
-            _folder: folder,
+            folder,
         };
         let mut address = |message: &str| {
             let event = std::iter::from_fn(|| log.next()).find(|event| event["message"] == message);
@@ -206,16 +206,28 @@ async fn a_reader_that_stalls_does_not_hold_up_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_ends_nothing() {
+async fn a_hangup_has_the_file_read_again() {
     let (mut program, mut log) = Program::start();
-    for _ in 0..2 {
-        program.signal("-HUP");
+    let file = program.folder.path().join("proxy.yaml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let mut told = |message: &str| {
         let event = log.next().unwrap();
-        assert_eq!(event["level"], "WARN");
-        assert!(event["message"].as_str().unwrap().starts_with("SIGHUP"));
-    }
+        let said = event["message"].as_str().unwrap();
+        assert!(said.starts_with(message), "{message}: {event}");
+    };
+    program.signal("-HUP");
+    told("configuration read again: it is unchanged");
+    std::fs::write(&file, good.replace("acts_as: \"7\"", "acts_as: \"8\"")).unwrap();
+    program.signal("-HUP");
+    // A warning of the file, as at the start.
+    told("callers of this route");
+    told("configuration reloaded");
+    std::fs::write(&file, "no").unwrap();
+    program.signal("-HUP");
+    told("the configuration cannot be used");
+    told("");
     Program::calls(program.address, 1, "/@api/deki/pages/home").await;
-    assert_eq!(log.next().unwrap()["message"], "exchange");
+    told("exchange");
     program.tell_to_stop();
     program.ended_well().await;
 }

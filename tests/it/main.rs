@@ -42,6 +42,7 @@ mod proxies;
 mod records;
 mod reference;
 mod relay;
+mod reload;
 mod stopping;
 mod terminal;
 mod tidy;

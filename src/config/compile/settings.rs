@@ -60,6 +60,80 @@ pub struct Listener {
     pub proxy_protocol: bool,
 }
 
+impl Settings {
+    /// These settings where `old` ones are in force already, and the keys of the file that wait for a
+    /// restart: what the program is started with stays as it is.
+    pub fn over(self, old: &Self) -> (Self, Vec<&'static str>) {
+        let same_listeners = self.listeners.len() == old.listeners.len()
+            && (self.listeners.iter().zip(&old.listeners)).all(|(new, old)| new.is_like(old));
+        let same_admin = match (&self.admin, &old.admin) {
+            (Some(new), Some(old)) => new.is_like(old),
+            (new, old) => new.is_none() && old.is_none(),
+        };
+        let (new, before) = (&self.connections, &old.connections);
+        let restart = [
+            ("listeners", same_listeners),
+            ("admin", same_admin),
+            (
+                "limits.connections",
+                new.connections_max == before.connections_max,
+            ),
+            (
+                "limits.connections_per_address",
+                new.per_address_max == before.per_address_max,
+            ),
+            (
+                "limits.header_timeout",
+                new.header_timeout == before.header_timeout,
+            ),
+            (
+                "limits.idle_timeout",
+                new.idle_timeout == before.idle_timeout,
+            ),
+            (
+                "limits.body_rate_min",
+                new.body_bytes_per_second_min == before.body_bytes_per_second_min,
+            ),
+            ("limits.body_grace", new.body_grace == before.body_grace),
+        ];
+        let restart = restart.into_iter().filter(|(_, is_same)| !is_same);
+        let restart = restart.map(|(key, _)| key).collect();
+        let kept = Self {
+            listeners: old.listeners.clone(),
+            admin: old.admin.clone(),
+            connections: old.connections,
+            ..self
+        };
+        (kept, restart)
+    }
+}
+
+impl Admin {
+    fn is_like(&self, other: &Self) -> bool {
+        let same_token = match (&self.token, &other.token) {
+            (Some(one), Some(two)) => one.is(two),
+            (one, two) => one.is_none() && two.is_none(),
+        };
+        self.address == other.address && same_token
+    }
+}
+
+impl Listener {
+    /// Whether it is written as another one is. What its certificates hold may differ: that is taken
+    /// without a restart.
+    fn is_like(&self, other: &Self) -> bool {
+        let same_tls = match (&self.tls, &other.tls) {
+            (Some(one), Some(two)) => one.has_files_of(two),
+            (one, two) => one.is_none() && two.is_none(),
+        };
+        self.address == other.address
+            && self.h2c == other.h2c
+            && self.trusted_proxies == other.trusted_proxies
+            && self.proxy_protocol == other.proxy_protocol
+            && same_tls
+    }
+}
+
 /// The settings, and what one user of a caller may use where the caller says nothing.
 pub(super) fn compile(
     file: &Fields<'_>,
@@ -93,7 +167,8 @@ pub(super) fn compile(
     (settings, per_user.flatten())
 }
 
-fn admin(at: At<'_>, references: &References<'_>) -> Option<Admin> {
+/// The address and the token of operators.
+pub(super) fn admin(at: At<'_>, references: &References<'_>) -> Option<Admin> {
     let fields = at.fields(&["address", "token"])?;
     let address = fields.required("address", "write an address such as 127.0.0.1:9901", |at| {
         socket_address(&at, references)

@@ -15,7 +15,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process::Process;
-use crate::server::Shared;
+use crate::server::{Outcome, Shared};
 use crate::telemetry::{Histogram, RouteMeters};
 use crate::watch::generation::Generation;
 
@@ -62,6 +62,7 @@ impl Collector for Scrape {
         self.write_exchanges(&mut out)?;
         self.write_sites(&mut out)?;
         self.write_connections(&mut out)?;
+        self.write_reloads(&mut out)?;
         self.write_process(&mut out)
     }
 }
@@ -186,6 +187,18 @@ impl Scrape {
             ),
         ] {
             counter(&mut out.counters(name, help)?, &[], &count)?;
+        }
+        Ok(())
+    }
+
+    fn write_reloads(&self, out: &mut Out<'_>) -> fmt::Result {
+        let mut reloads = out.counters(
+            "countersign_reload",
+            "How often the configuration was read again: put in force, unchanged, or failed, so that the one before stays.",
+        )?;
+        for outcome in Outcome::ALL {
+            let labels = [("outcome", outcome.word())];
+            counter(&mut reloads, &labels, &self.shared.reloads.count(outcome))?;
         }
         Ok(())
     }

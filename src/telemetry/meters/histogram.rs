@@ -4,7 +4,7 @@
 //! for every observation, on one line of memory that all threads share; this one takes two atomic
 //! additions on lines that they seldom share.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::row::Row;
@@ -62,7 +62,11 @@ pub struct Observed {
 }
 
 impl Histogram {
-    pub(super) fn new(bounds: &'static Bounds) -> Self {
+    pub(super) fn of(bounds: &'static Bounds) -> Arc<Self> {
+        Arc::new(Self::new(bounds))
+    }
+
+    fn new(bounds: &'static Bounds) -> Self {
         Self {
             bounds,
             rows: OnceLock::new(),
