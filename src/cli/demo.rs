@@ -172,8 +172,18 @@ impl Stage {
         let url = format!("{}{}", self.url, call.target);
         let method = call.method.parse().map_err(|_| "the method is none")?;
         let answer = client::send(method, &url, call.headers, call.body).await?;
-        Ok((answer, self.journal.as_ref().map(Journal::take)))
+        let mut arrivals = self.journal.as_ref().map(Journal::take);
+        if let Some(arrivals) = &mut arrivals {
+            arrivals.retain(|arrival| !is_probe(arrival));
+        }
+        Ok((answer, arrivals))
     }
+}
+
+/// Whether the gateway asked this for itself.
+fn is_probe(arrival: &Arrival) -> bool {
+    let mut fields = arrival.headers.iter();
+    fields.any(|(name, value)| name == "user-agent" && value.ends_with("probe)"))
 }
 
 /// What came of a call, in one line.

@@ -13,6 +13,8 @@ use super::names::Addresses;
 use super::passwords::Passwords;
 use super::quiet::Quiet;
 use super::replays::Replays;
+use super::rotation::Rotation;
+use super::skew::SiteClock;
 use super::tokens::Tokens;
 use crate::policy::effective::Effective;
 use crate::policy::limit::{CallerLimits, SharedLimits};
@@ -54,6 +56,10 @@ pub struct Watched {
     pub addresses: Arc<Addresses>,
     /// Whether it is being left alone.
     pub breaker: Breaker,
+    /// Which of its server tokens signs.
+    pub server_tokens: Rotation,
+    /// How far its clock is from this machine's.
+    pub clock: SiteClock,
     /// That it does not take the gateway's server token.
     pub server_token_refused: Quiet,
     /// That it does not take the browser token.
@@ -113,6 +119,8 @@ impl Watched {
             id,
             addresses: Arc::new(Addresses::new(&site.address.host, site.address.port)),
             breaker: Breaker::new(Arc::clone(&site.name)),
+            server_tokens: Rotation::new(Arc::clone(&site.name), site.signers.len()),
+            clock: SiteClock::new(Arc::clone(&site.name)),
             server_token_refused: Quiet::default(),
             browser_token_refused: Quiet::default(),
             attempts: Tally::default(),
@@ -120,8 +128,12 @@ impl Watched {
     }
 }
 
-/// The first user, by the names of the routes, that callers of a site act as, whatever they send.
+/// The user that the file names for probes; else the first one, by the names of the routes, that callers
+/// of a site act as, whatever they send.
 fn user_of(site: &Site, routes: &[&Arc<Route>]) -> Option<Identity> {
+    if let Some(user) = &site.probe_user {
+        return Some(Identity::User(user.clone()));
+    }
     let of_site = routes.iter().filter(|route| route.site.name == site.name);
     let mut users = of_site.filter_map(|route| match &route.access {
         Access::Server { callers, .. } => callers.iter().find_map(|acting| acting.acts_as.fixed()),

@@ -39,6 +39,7 @@ mod proxies;
 mod records;
 mod reference;
 mod relay;
+mod rotation;
 mod stopping;
 mod terminal;
 mod tidy;
