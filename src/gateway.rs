@@ -3,6 +3,7 @@
 mod blame;
 mod clocks;
 mod collected;
+mod current_user;
 mod exchange;
 mod held;
 mod own;
@@ -13,6 +14,7 @@ mod relay;
 mod replay;
 #[cfg(test)]
 mod simulation;
+mod trial;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -326,19 +328,12 @@ impl Gateway {
             withholds: rewrite::withholds_body(admission),
         };
         let mut replay = Replay::default();
+        // The server token that a request is sent with once more, because the site refused another.
+        let mut other = None;
         loop {
             let (mut up, key, is_reused) = self.connect(exchange, terms.deadline).await?;
-            let admission = &exchange.admitted().map_err(Broken::Refused)?.admission;
-            let token = rewrite::token(admission, clock::now());
-            let token = token.ok_or(Broken::Refused(Refusal::Internal))?;
-            let queue = up.queue();
-            queue.reserve_exact(head.len() + 256);
-            queue.extend_from_slice(head);
-            queue.extend_from_slice(b"X-Deki-Token: ");
-            queue.extend_from_slice(token.as_bytes());
-            queue.extend_from_slice(b"\r\n\r\n");
-            drop(token);
             let now = Instant::now();
+            write_signed(up.queue(), head, exchange, other, now)?;
             exchange.asked = Some(now);
             exchange.wait(now);
             exchange.asks += 1;
@@ -359,6 +354,18 @@ impl Gateway {
                         && exchange.attempts <= site.retries_max =>
                 {
                     exchange.settle(Failure::Reset.cause());
+                }
+                Err(Broken::Refused(Refusal::SiteRefusedToken))
+                    if other.is_none()
+                        && terms.may_repeat
+                        && replay.is_whole()
+                        && exchange.attempts <= site.retries_max =>
+                {
+                    other = exchange.other_token();
+                    if other.is_none() {
+                        return Err(Broken::Refused(Refusal::SiteRefusedToken));
+                    }
+                    exchange.settle_answered();
                 }
                 Err(broken) => return Err(broken),
             }
@@ -462,4 +469,27 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Queues a request's head, signed for this attempt with the server token that signs now, or with another.
+fn write_signed(
+    queue: &mut Vec<u8>,
+    head: &[u8],
+    exchange: &mut Exchange<'_>,
+    other: Option<usize>,
+    now: Instant,
+) -> Result<(), Broken> {
+    let admitted = exchange.admitted().map_err(Broken::Refused)?;
+    let watched = &admitted.watched;
+    let signer = other.unwrap_or_else(|| watched.server_tokens.signing());
+    let at = watched.clock.corrected(clock::now(), now);
+    let token = rewrite::token(&admitted.admission, signer, at);
+    let token = token.ok_or(Broken::Refused(Refusal::Internal))?;
+    queue.reserve_exact(head.len() + 256);
+    queue.extend_from_slice(head);
+    queue.extend_from_slice(b"X-Deki-Token: ");
+    queue.extend_from_slice(token.as_bytes());
+    queue.extend_from_slice(b"\r\n\r\n");
+    exchange.signer = signer;
+    Ok(())
 }

@@ -470,6 +470,7 @@ pub(crate) mod tests {
             signers: vec![signer.unwrap()],
             browser_token: BrowserToken::new(secret(BROWSER_KEY), origins("crm.example.com")),
             user_encoding: UserEncoding::Plain,
+            probe_user: None,
             forwards_address: true,
             timeouts: Timeouts::default(),
             retries_max: 2,

@@ -1,5 +1,5 @@
-//! What is learnt beside the traffic: names, keys of identity providers, breakers and their probes,
-//! passwords that were right, what each caller uses, and which messages came before.
+//! What is learnt beside the traffic: names, keys of identity providers, breakers and their probes, which
+//! server tokens are accepted, how far clocks are apart, passwords that were right, what each caller uses, and which messages came before.
 
 pub mod bodies;
 pub mod breaker;
@@ -12,4 +12,6 @@ pub mod passwords;
 mod probe;
 pub mod quiet;
 pub mod replays;
+pub mod rotation;
+pub mod skew;
 pub mod tokens;

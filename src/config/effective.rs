@@ -21,7 +21,7 @@ use crate::policy::limit::{CallerLimits, RequestLimits};
 use crate::policy::origin::Origins;
 use crate::policy::route::{Access, Route};
 use crate::policy::site::Site;
-use crate::signing::UserEncoding;
+use crate::signing::{User, UserEncoding};
 
 impl Settings {
     /// What these settings and this policy come to.
@@ -281,6 +281,7 @@ fn site(site: &Site) -> Value {
         },
         "server_tokens": site.signers.len(),
         "browser_token": browser_token.map(|token| json!({ "allowed_hosts": patterns(&token.allowed_hosts) })),
+        "probe_user": site.probe_user.as_ref().map(User::as_sent),
         "forward_address": site.forwards_address,
         "retries": site.retries_max,
         "timeouts_ms": {

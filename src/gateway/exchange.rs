@@ -12,7 +12,7 @@ use super::probe::tell_operator;
 use super::relay::{Broken, Terms};
 use crate::policy::peer::Peer;
 use crate::policy::request::Request;
-use crate::policy::{Admission, Found, Refusal};
+use crate::policy::{Admission, Found, Identity, Refusal};
 use crate::rewrite::{self, Answer, Wants};
 use crate::telemetry::{Detail, Record};
 use crate::upstream::Failure;
@@ -62,6 +62,8 @@ pub(super) struct Exchange<'g> {
     pub(super) asked: Option<Instant>,
     /// How many times it was.
     pub(super) asks: u32,
+    /// The position of the server token that the last attempt was signed with.
+    pub(super) signer: usize,
     pub(super) upstream: Option<Duration>,
     /// Since when the site is waited for, and for how long it was before.
     waits: Option<Instant>,
@@ -116,6 +118,7 @@ impl<'g> Exchange<'g> {
             answer_bytes: 0,
             asked: None,
             asks: 0,
+            signer: 0,
             upstream: None,
             waits: None,
             waited: Duration::ZERO,
@@ -212,6 +215,21 @@ impl<'g> Exchange<'g> {
         if let Stage::Admitted(admitted) = &self.stage {
             admitted.watched.attempts.count(outcome);
         }
+    }
+
+    /// A server token that the site accepts, where it has refused the one it was asked with.
+    pub(super) fn other_token(&self) -> Option<usize> {
+        let admitted = self.admitted().ok()?;
+        match admitted.admission.identity {
+            Identity::User(_) => admitted.watched.server_tokens.other(self.signer),
+            Identity::Page => None,
+        }
+    }
+
+    /// Counts an attempt that was answered, and is followed by another.
+    pub(super) fn settle_answered(&mut self) {
+        self.settle(ANSWERED);
+        self.site_status = None;
     }
 
     /// Notes that the site answered, whatever it said.

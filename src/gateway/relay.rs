@@ -396,7 +396,12 @@ impl<'a, 'g, D: Downstream> Relay<'a, 'g, D> {
                 let judged = held.judge();
                 if judged == Err(Broken::Refused(Refusal::SiteRefusedToken)) {
                     let admitted = self.exchange.admitted().map_err(Broken::Refused)?;
-                    blame::token_refused(admitted, &head.fields, self.exchange.id.as_str());
+                    blame::token_refused(
+                        admitted,
+                        self.exchange.signer,
+                        &head.fields,
+                        self.exchange.id.as_str(),
+                    );
                 }
                 judged?;
                 self.terms.keeps &= !self.upload.is_cut;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::origin::Origins;
-use crate::signing::{Secret, SignedToken, Signer, UserEncoding};
+use crate::signing::{Secret, SignedToken, Signer, User, UserEncoding};
 
 /// A MindTouch site and the tokens that open it.
 #[derive(Debug)]
@@ -15,12 +15,14 @@ pub struct Site {
     pub address: SiteAddress,
     /// The value of `Host`: [`SiteAddress::authority`], put together once.
     pub authority: Arc<str>,
-    /// What its server tokens mint with, in order of preference; the first one signs.
+    /// What its server tokens mint with, in order of preference.
     pub signers: Vec<Signer>,
     /// The token for web pages, and who may use it.
     pub browser_token: Option<BrowserToken>,
     /// How user names are spelt in a token.
     pub user_encoding: UserEncoding,
+    /// As whom its server tokens are tried, where the file says so.
+    pub probe_user: Option<User>,
     /// Whether the caller's address is sent as `X-Forwarded-For`.
     pub forwards_address: bool,
     /// How long it may take.

@@ -51,11 +51,11 @@ pub fn up<'a>(request: &Request<'a>, admission: &'a Admission, request_id: &'a s
 }
 
 /// The token of one attempt, to be written last as `X-Deki-Token`; `None` if the site has none for
-/// this kind of route, and then nothing may be sent.
-pub fn token(admission: &Admission, at: Epoch) -> Option<SignedToken> {
+/// this kind of route, and then nothing may be sent. `signer` is the position of the server token.
+pub fn token(admission: &Admission, signer: usize, at: Epoch) -> Option<SignedToken> {
     let site = &admission.route.site;
     match &admission.identity {
-        Identity::User(user) => Some(site.signers.first()?.mint(user, at)),
+        Identity::User(user) => Some(site.signers.get(signer)?.mint(user, at)),
         Identity::Page => Some(site.browser_token.as_ref()?.token()),
     }
 }
@@ -427,18 +427,18 @@ mod tests {
     fn each_kind_of_route_has_its_token() {
         let fields = fields(&[("host", "gw.example"), ("x-api-key", API_KEY)]);
         let mut admission = admitted(&request("GET", CONTENTS, &fields));
-        let signed = token(&admission, Epoch::from_unix(7)).unwrap();
+        let signed = token(&admission, 0, Epoch::from_unix(7)).unwrap();
         let opening = format!("tkn_{TOKEN_KEY}_7_=crm-bot_");
         assert!(signed.as_text().starts_with(&opening));
         assert_eq!(format!("{signed:?}"), "[redacted]");
         admission.identity = Identity::Page;
-        let browser = token(&admission, Epoch::from_unix(7)).unwrap();
+        let browser = token(&admission, 0, Epoch::from_unix(7)).unwrap();
         assert_eq!(browser.as_bytes(), BROWSER_KEY.as_bytes());
         let mut site = crate::policy::tests::site();
         site.browser_token = None;
         let mut route = widget();
         route.site = Arc::new(site);
         admission.route = Arc::new(route);
-        assert!(token(&admission, Epoch::from_unix(7)).is_none());
+        assert!(token(&admission, 0, Epoch::from_unix(7)).is_none());
     }
 }

@@ -34,7 +34,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::{Outcome, Shared};
-use crate::signing::Secret;
+use crate::signing::{Epoch, Secret};
+use crate::watch::generation::Watched;
 
 /// Connections to the admin listener at a time.
 const CONNECTIONS_MAX: usize = 64;
@@ -275,6 +276,11 @@ fn ready(shared: &Shared) -> Response<Full<Bytes>> {
                 "resolved": resolved,
                 "breaker": if cause.is_some() { "open" } else { "closed" },
                 "cause": cause,
+                "server_tokens": tokens(watched),
+                "clock": {
+                    "skew_seconds": watched.clock.skew_seconds(),
+                    "corrected_seconds": watched.clock.correction(),
+                },
             });
             (name.to_string(), site)
         })
@@ -298,6 +304,27 @@ fn ready(shared: &Shared) -> Response<Full<Bytes>> {
         })),
     });
     reply(status, &body)
+}
+
+/// What is known of each server token of a site, in the order of the file.
+fn tokens(watched: &Watched) -> serde_json::Value {
+    let standings = watched.server_tokens.standings().into_iter();
+    let signing = watched.server_tokens.signing();
+    let tokens = standings.enumerate().map(|(position, standing)| {
+        let (accepted, user, fault) = match &standing.verdict {
+            None => (None, None, None),
+            Some(Ok(user)) => (Some(true), Some(user.as_sent()), None),
+            Some(Err(fault)) => (Some(false), None, Some(fault.cause())),
+        };
+        json!({
+            "accepted": accepted,
+            "signs": position == signing,
+            "user": user,
+            "cause": fault.or(standing.untold),
+            "since": standing.since.map(Epoch::as_unix),
+        })
+    });
+    tokens.collect()
 }
 
 const JSON: &str = "application/json";

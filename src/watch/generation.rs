@@ -14,6 +14,8 @@ use super::names::Addresses;
 use super::passwords::Passwords;
 use super::quiet::Quiet;
 use super::replays::Replays;
+use super::rotation::Rotation;
+use super::skew::SiteClock;
 use super::tokens::Tokens;
 use crate::client::trust::{SiteTls, store, system_authorities};
 use crate::policy::effective::Effective;
@@ -59,6 +61,10 @@ pub struct Watched {
     pub addresses: Arc<Addresses>,
     /// Whether it is being left alone.
     pub breaker: Breaker,
+    /// Which of its server tokens signs.
+    pub server_tokens: Rotation,
+    /// How far its clock is from this machine's.
+    pub clock: SiteClock,
     /// That it does not take the gateway's server token.
     pub server_token_refused: Quiet,
     /// That it does not take the browser token.
@@ -168,6 +174,8 @@ impl Watched {
             tls,
             addresses: Arc::new(Addresses::new(&site.address.host, site.address.port)),
             breaker: Breaker::new(Arc::clone(&site.name)),
+            server_tokens: Rotation::new(Arc::clone(&site.name), site.signers.len()),
+            clock: SiteClock::new(Arc::clone(&site.name)),
             server_token_refused: Quiet::default(),
             browser_token_refused: Quiet::default(),
             attempts: Tally::default(),
@@ -194,8 +202,12 @@ impl Asked {
     }
 }
 
-/// The first user, by the names of the routes, that callers of a site act as, whatever they send.
+/// The user that the file names for probes; else the first one, by the names of the routes, that callers
+/// of a site act as, whatever they send.
 fn user_of(site: &Site, policy: &Policy) -> Option<Identity> {
+    if let Some(user) = &site.probe_user {
+        return Some(Identity::User(user.clone()));
+    }
     let of_site = policy.routes().filter(|route| route.site.name == site.name);
     let mut of_site: Vec<&Arc<Route>> = of_site.collect();
     of_site.sort_by(|a, b| a.name.cmp(&b.name));

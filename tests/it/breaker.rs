@@ -37,7 +37,7 @@ fn page(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: x\r\nOrigin: https://crm.example.com\r\n\r\n")
 }
 
-async fn readiness(gateway: &Gateway) -> (u16, Value) {
+pub async fn readiness(gateway: &Gateway) -> (u16, Value) {
     let mut operator = Wire::open(gateway.admin.unwrap()).await;
     let question = "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n";
     operator.write(question).await;

@@ -570,7 +570,7 @@ async fn the_operator_learns_which_token_and_why() {
             server,
             "server",
             Some("tkn"),
-            "s behind the site's; fix NTP",
+            "s behind the site's, and more than 600 s are not corrected; fix NTP",
         ),
         (
             skewed(-1000),
@@ -578,7 +578,7 @@ async fn the_operator_learns_which_token_and_why() {
             server,
             "server",
             Some("tkn"),
-            "s ahead of the site's; fix NTP",
+            "s ahead of the site's, and more than 600 s are not corrected; fix NTP",
         ),
         (
             Options::default(),

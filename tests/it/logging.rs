@@ -118,14 +118,18 @@ impl Drop for Program {
 struct Log(Lines<BufReader<ChildStdout>>);
 
 impl Log {
-    /// The next event, each of which is a line of JSON.
+    /// The next event, each of which is a line of JSON; but for the one that the site cannot be reached.
     fn next(&mut self) -> Option<Value> {
-        let line = self.0.next()?.unwrap();
-        let event: Value = serde_json::from_str(&line).expect(&line);
-        for name in ["timestamp", "level", "message", "target"] {
-            assert!(event[name].is_string(), "{name}: {line}");
+        loop {
+            let line = self.0.next()?.unwrap();
+            let event: Value = serde_json::from_str(&line).expect(&line);
+            for name in ["timestamp", "level", "message", "target"] {
+                assert!(event[name].is_string(), "{name}: {line}");
+            }
+            if event["cause"] != "connect_refused" {
+                return Some(event);
+            }
         }
-        Some(event)
     }
 }
 

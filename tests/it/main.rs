@@ -43,6 +43,7 @@ mod records;
 mod reference;
 mod relay;
 mod reload;
+mod rotation;
 mod stopping;
 mod terminal;
 mod tidy;

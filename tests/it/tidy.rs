@@ -80,7 +80,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "jose" => &["policy", "signing"],
         "config" => &["jose", "rewrite", "policy", "signing"],
         "telemetry" => &["policy"],
-        "watch" => &["client", "jose", "policy", "telemetry"],
+        "watch" => &["client", "jose", "policy", "signing", "telemetry"],
         "wire" => &["telemetry", "rewrite", "policy", "signing"],
         "upstream" => &["client", "wire", "watch", "policy", "signing"],
         "gateway" => &[

@@ -52,7 +52,7 @@ pub fn identity_of(
 }
 
 /// A gateway before a site over TLS, verified against this authority.
-async fn gateway(
+pub async fn gateway(
     address: SocketAddr,
     host: &str,
     authority: &str,

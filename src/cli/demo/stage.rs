@@ -97,7 +97,12 @@ impl Stage {
             ..Ask::new(method, &url)
         };
         let answer = client::ask(&ask).await?;
-        Ok((answer, own.map(|own| own.journal.take())))
+        let arrivals = own.map(|own| {
+            let mut arrivals = own.journal.take();
+            arrivals.retain(|arrival| !is_probe(arrival));
+            arrivals
+        });
+        Ok((answer, arrivals))
     }
 
     /// What stands before a call's target.
@@ -180,4 +185,10 @@ impl Arrives {
             }
         }
     }
+}
+
+/// Whether the gateway asked this for itself.
+fn is_probe(arrival: &Arrival) -> bool {
+    let mut fields = arrival.headers.iter();
+    fields.any(|(name, value)| name == "user-agent" && value.ends_with("probe)"))
 }

@@ -394,13 +394,6 @@ pub(super) fn caller_limits(fields: &Fields<'_>, per_user: Option<WrittenLimits>
     }
 }
 
-/// Refuses a part of the format that this version does not build, rather than ignore it.
-pub(super) fn not_yet(fields: &Fields<'_>, key: &str) {
-    if fields.has(key) {
-        fields.problem_at(key, "this is not supported yet in this version; remove it");
-    }
-}
-
 fn socket_address(at: &At<'_>, references: &References<'_>) -> Option<SocketAddr> {
     // Two of port 0 are never the same.
     let parsed = references.plain(at, "127.0.0.1:0")?.parse();

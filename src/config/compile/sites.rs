@@ -164,6 +164,16 @@ fn administrator(at: At<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// As whom server tokens are tried.
+fn probe_user(at: At<'_>, encoding: UserEncoding) -> Option<User> {
+    if at.is_number() {
+        at.problem("write the user id in quotes, such as \"7\"");
+        return None;
+    }
+    let user = User::parse(at.text()?, encoding);
+    user.map_err(|fault| at.problem(fault)).ok()
+}
+
 /// Whether the only tokens of a site are the emulator's. Its address says nothing: behind one of this
 /// machine's own there may be a tunnel to a real site.
 fn is_emulated(fields: &Fields<'_>, references: &References<'_>) -> bool {
@@ -188,7 +198,6 @@ fn site(
     references: &References<'_>,
     is_emulated: bool,
 ) -> Option<Site> {
-    super::settings::not_yet(fields, "probe_user");
     if fields.has("http2") {
         fields.problem_at("http2", "HTTP/2 to sites is no longer spoken: users are never multiplexed on one connection; remove it");
     }
@@ -202,6 +211,10 @@ fn site(
         let signer = Signer::new(dialect, &key, &secret);
         signer.map_err(|fault| at.problem(fault)).ok()
     });
+    let probe_user = fields.optional("probe_user", |at| probe_user(at, user_encoding));
+    if probe_user.is_some() && !fields.has("server_tokens") {
+        fields.problem_at("probe_user", "the site has no server_tokens that could be tried as this user; remove it, or give it some");
+    }
     let browser_token = fields.optional("browser_token", |at| {
         browser_token(at, references, is_emulated)
     });
@@ -223,6 +236,7 @@ fn site(
         signers,
         browser_token,
         user_encoding,
+        probe_user,
         forwards_address,
         timeouts,
         retries_max,

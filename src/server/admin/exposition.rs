@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::process::Process;
 use crate::server::{Outcome, Shared};
 use crate::telemetry::{Histogram, RouteMeters};
-use crate::watch::generation::Generation;
+use crate::watch::generation::{Generation, Watched};
 
 /// Content type and text for scrapers of old, and everybody else.
 pub(super) fn prometheus(shared: &Shared) -> (&'static str, String) {
@@ -147,6 +147,33 @@ impl Scrape {
         for (site, watched) in &sites {
             let open = u64::from(watched.breaker.open_cause().is_some());
             gauge(&mut breakers, &[("site", *site)], &open)?;
+        }
+        self.write_tokens(&sites, out)
+    }
+
+    fn write_tokens(&self, sites: &[(&str, &Arc<Watched>)], out: &mut Out<'_>) -> fmt::Result {
+        let mut accepted = out.gauges(
+            "countersign_token_accepted",
+            "Whether the site accepts a server token (1) or not (0), once it was tried: by its position in the file, from 0.",
+        )?;
+        for (site, watched) in sites {
+            for (position, standing) in watched.server_tokens.standings().iter().enumerate() {
+                if let Some(verdict) = &standing.verdict {
+                    let labels = [("site", *site), ("token", &*position.to_string())];
+                    gauge(&mut accepted, &labels, &u64::from(verdict.is_ok()))?;
+                }
+            }
+        }
+        let mut skews = out.0.encode_descriptor(
+            "countersign_clock_skew",
+            "How far this machine's clock is ahead of the site's, once that was measured.",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        for (site, watched) in sites {
+            if let Some(skew) = watched.clock.skew_seconds() {
+                gauge(&mut skews, &[("site", *site)], &skew)?;
+            }
         }
         Ok(())
     }

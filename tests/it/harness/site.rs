@@ -64,6 +64,12 @@ impl Seen {
             .any(|agent| agent.starts_with("countersign/") && agent.ends_with("(probe)"))
     }
 
+    /// Whether the gateway asks this to see whether a server token is accepted.
+    pub fn is_token_probe(&self) -> bool {
+        let agents = self.all("user-agent");
+        agents.iter().any(|agent| agent.ends_with("(token probe)"))
+    }
+
     /// Whether its one token is the browser token.
     pub fn is_from_page(&self) -> bool {
         self.all("x-deki-token") == [BROWSER_KEY]
@@ -108,6 +114,30 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// The document of the user that a request is signed for, whatever key and secret it is signed with.
+    fn current_user(seen: &Seen) -> Vec<u8> {
+        let token = seen.header("x-deki-token").to_owned();
+        let (claim, _) = token.rsplit_once('_').unwrap();
+        let user = claim.rsplit('_').next().unwrap();
+        match Self::user(user) {
+            Self::Bytes(bytes) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The document of a user, `=crm-bot` or `7`.
+    pub fn user(user: &str) -> Self {
+        let (id, name) = match user.strip_prefix('=') {
+            Some(name) => ("3", name),
+            None => (user, "somebody"),
+        };
+        let user =
+            format!("<user id=\"{id}\" anonymous=\"false\"><username>{name}</username></user>");
+        Self::with("", &user)
+    }
+}
+
 type Replies = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 /// A listening site.
@@ -115,26 +145,44 @@ pub struct Site {
     pub address: SocketAddr,
     seen: Mutex<Vec<Seen>>,
     probes: Mutex<Vec<Seen>>,
+    token_probes: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     protocols: Mutex<Vec<Option<Vec<u8>>>>,
     reply: Box<Replies>,
+    /// Whether token probes are answered by `reply` as well.
+    is_frank: bool,
 }
 
 impl Site {
+    /// Token probes are answered apart: whoever signs is there, and `reply` never hears of it.
     pub async fn start(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Self> {
-        Self::listen(None, reply).await
+        Self::listen(None, false, reply).await
+    }
+
+    /// The same, but token probes are answered as told.
+    pub async fn start_frank(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+        Self::listen(None, true, reply).await
     }
 
     /// The same over TLS.
+    pub async fn start_frank_tls(
+        config: ServerConfig,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), true, reply).await
+    }
+
+    /// The same as [`Self::start`] over TLS.
     pub async fn start_tls(
         config: ServerConfig,
         reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), reply).await
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), false, reply).await
     }
 
     async fn listen(
         tls: Option<TlsAcceptor>,
+        is_frank: bool,
         reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -142,20 +190,20 @@ impl Site {
             address: listener.local_addr().unwrap(),
             seen: Mutex::default(),
             probes: Mutex::default(),
+            token_probes: Mutex::default(),
             connections: AtomicUsize::new(0),
             protocols: Mutex::default(),
             reply: Box::new(reply),
+            is_frank,
         });
         let accepting = Arc::clone(&site);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let count = &accepting.connections;
-                let number = count.fetch_add(1, Ordering::SeqCst);
                 let site = Arc::clone(&accepting);
                 let tls = tls.clone();
                 tokio::spawn(async move {
                     let Some(tls) = tls else {
-                        if site.serve(&mut stream, number).await {
+                        if site.serve(&mut stream).await {
                             drop(stream.set_zero_linger());
                         }
                         return;
@@ -166,7 +214,7 @@ impl Site {
                     let session = stream.get_ref().1;
                     let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
                     site.protocols.lock().unwrap().push(protocol);
-                    if site.serve(&mut stream, number).await {
+                    if site.serve(&mut stream).await {
                         drop(stream.get_ref().0.set_zero_linger());
                     }
                 });
@@ -185,6 +233,11 @@ impl Site {
         self.probes.lock().unwrap().clone()
     }
 
+    /// How it was asked whether tokens are accepted.
+    pub fn token_probes(&self) -> Vec<Seen> {
+        self.token_probes.lock().unwrap().clone()
+    }
+
     /// Everything that arrived for callers so far; it is forgotten with this.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut self.seen.lock().unwrap())
@@ -195,7 +248,7 @@ impl Site {
         self.seen.lock().unwrap().len()
     }
 
-    /// How many connections were made so far.
+    /// How many connections were made so far, and something asked on; those of token probes apart.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -209,13 +262,27 @@ impl Site {
     }
 
     /// Answers requests; `true` if the connection is then to be reset.
-    async fn serve<S>(&self, stream: &mut S, number: usize) -> bool
+    async fn serve<S>(&self, stream: &mut S) -> bool
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut buffer = Vec::new();
-        while let Some(seen) = read_request(stream, &mut buffer, number).await {
-            if seen.is_probe() {
+        let mut number = None;
+        while let Some(mut seen) = read_request(stream, &mut buffer).await {
+            if seen.is_token_probe() {
+                self.token_probes.lock().unwrap().push(seen.clone());
+                if !self.is_frank {
+                    let reply = Reply::current_user(&seen);
+                    drop(stream.write_all(&reply).await);
+                    drop(stream.shutdown().await);
+                    return false;
+                }
+            }
+            let count = || self.connections.fetch_add(1, Ordering::SeqCst);
+            seen.connection = *number.get_or_insert_with(count);
+            if seen.is_token_probe() {
+                // Told apart from what callers ask.
+            } else if seen.is_probe() {
                 self.probes.lock().unwrap().push(seen.clone());
             } else {
                 self.seen.lock().unwrap().push(seen.clone());
@@ -264,7 +331,6 @@ impl Site {
 async fn read_request<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     buffer: &mut Vec<u8>,
-    connection: usize,
 ) -> Option<Seen> {
     let end = loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -289,7 +355,7 @@ async fn read_request<S: AsyncRead + AsyncWrite + Unpin>(
             .collect(),
         body: Vec::new(),
         is_complete: true,
-        connection,
+        connection: 0,
     };
     assert_eq!(request_line.next(), Some("HTTP/1.1"), "{head}");
     if seen.has("expect") {
